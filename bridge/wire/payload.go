@@ -145,6 +145,8 @@ type StateChange struct {
 	PreviousAddress string   `json:"previous_address,omitzero"` // of what moved
 	Attributes      []Change `json:"attributes,omitzero"`
 	Written         Time     `json:"written,omitzero"`
+	// Detail says in words what a finding found.
+	Detail string `json:"detail,omitzero"`
 }
 
 // Stats is the payload of a stats message.

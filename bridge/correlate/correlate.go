@@ -1,0 +1,210 @@
+// Package correlate joins what happened with what the states say.
+//
+// In come alerts from the journal's inbox, in the order in which they were stored, and new serials from the inventory;
+// out go messages, drift rows and state rows, each batch in one journal transaction together with the mark that its
+// alerts are done: after a crash a batch was told whole or comes again whole, and nothing is told twice. One CloudTrail
+// event is judged once, by its eventID, through however many alerts it comes.
+//
+// The verdicts: a managed instance changed outside Terraform is a drift, one message for each attribute; a change whose
+// user agent says Terraform and a refused call are told on the topic events; what no state explains is counted as a
+// blind spot by event.
+//
+// Start reading at Run; verdict.go judges one record, serial.go tells one serial.
+package correlate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tfdrift/tfdrift-falco/bridge/journal"
+	"github.com/tfdrift/tfdrift-falco/bridge/wire"
+	"github.com/tfdrift/tfdrift-falco/plugin/trail"
+	"github.com/tfdrift/tfdrift-falco/plugin/trailmap"
+	"github.com/tfdrift/tfdrift-falco/tfstate/inventory"
+)
+
+// Options of a Correlator. The zero value works.
+type Options struct {
+	Log     *slog.Logger          // nil logs nothing
+	Metrics prometheus.Registerer // nil keeps the figures unregistered
+	// Ready holds back the alerts, not the serials, until it is closed: before the states are read once, every change
+	// would look like a blind spot. Nil holds nothing back.
+	Ready <-chan struct{}
+}
+
+// Correlator is the stage. Run is called once; Serial may be called from any goroutine.
+type Correlator struct {
+	journal   *journal.Journal
+	inventory *inventory.Inventory
+	resolver  *trailmap.Resolver
+	log       *slog.Logger
+	metrics   metrics
+	// serials waits for Run with room for serialQueue; when it is full, Serial blocks, and with it only the reading of
+	// states.
+	serials chan inventory.Serial
+	ready   <-chan struct{}
+	faults  map[string]string // what was last told of each state's fault
+}
+
+const (
+	batch       = 256 // alerts in one transaction
+	serialQueue = 64
+	faultPoll   = 5 * time.Second // how soon a state that cannot be read shows so
+)
+
+// New makes the stage; Run starts it. The inventory and the resolver over it are asked about every change; the
+// inventory's serials are to be given to Serial.
+func New(j *journal.Journal, inv *inventory.Inventory, resolver *trailmap.Resolver, o Options) *Correlator {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Ready == nil {
+		open := make(chan struct{})
+		close(open)
+		o.Ready = open
+	}
+	return &Correlator{
+		journal: j, inventory: inv, resolver: resolver, log: o.Log.With("component", "correlate"), metrics: newMetrics(o.Metrics),
+		serials: make(chan inventory.Serial, serialQueue), ready: o.Ready, faults: map[string]string{},
+	}
+}
+
+// Serial hands over one new serial, in order. It blocks while the queue is full, until ctx is done.
+func (c *Correlator) Serial(ctx context.Context, s inventory.Serial) {
+	select {
+	case c.serials <- s:
+	case <-ctx.Done():
+	}
+}
+
+// Run works until ctx ends, and then returns nil. An error is the journal's, which cannot go on.
+func (c *Correlator) Run(ctx context.Context) error {
+	tick := time.NewTicker(faultPoll)
+	defer tick.Stop()
+	ready := c.ready
+	var arrived <-chan struct{} // nil until ready
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return nil
+		case s := <-c.serials:
+			err = c.tell(ctx, s)
+		case <-ready:
+			ready, arrived = nil, c.journal.Arrived()
+			err = c.alerts(ctx) // what an earlier run left in the inbox
+		case <-arrived:
+			err = c.alerts(ctx)
+		case <-tick.C:
+			err = c.tellFaults(ctx)
+		}
+		if err != nil {
+			return ended(ctx, err)
+		}
+	}
+}
+
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return fmt.Errorf("correlate: %w", err)
+}
+
+// alerts works off the inbox, batch by batch. Serials that wait go first: they are older than the alerts that come after
+// them, and what they say makes the answer better.
+func (c *Correlator) alerts(ctx context.Context) error {
+	var after int64
+	for {
+		if err := c.waitingSerials(ctx); err != nil {
+			return err
+		}
+		entries, err := c.journal.Pending(ctx, after, batch)
+		if err != nil || len(entries) == 0 {
+			return err
+		}
+		commit, err := c.judge(ctx, entries)
+		if err != nil {
+			return err
+		}
+		if err := c.journal.Commit(ctx, commit); err != nil {
+			return err
+		}
+		after = entries[len(entries)-1].Seq
+		now := time.Now()
+		for _, e := range entries {
+			c.metrics.latency.Observe(now.Sub(e.Received).Seconds())
+		}
+	}
+}
+
+func (c *Correlator) waitingSerials(ctx context.Context) error {
+	for {
+		select {
+		case s := <-c.serials:
+			if err := c.tell(ctx, s); err != nil {
+				return err
+			}
+		default:
+			return nil
+		}
+	}
+}
+
+// judge makes the transaction for one batch.
+func (c *Correlator) judge(ctx context.Context, entries []journal.Entry) (journal.Commit, error) {
+	var commit journal.Commit
+	here := map[string]bool{} // events judged within this batch
+	for _, e := range entries {
+		commit.Done = append(commit.Done, e.Seq)
+		var rec *trail.Record
+		if len(e.Alert.Record) > 0 {
+			var err error
+			if rec, err = trail.Decode(e.Alert.Record); err != nil {
+				c.log.Warn("alert carries a record that cannot be read", "rule", e.Alert.Rule, "cause", err)
+			}
+		}
+		if e.Alert.Rule != "" || rec == nil {
+			commit.Messages = append(commit.Messages, falcoMessage(e.Alert, rec))
+		}
+		if rec == nil || !rec.Mutating() {
+			continue
+		}
+		id := eventID(rec, e.Alert)
+		told, err := c.journal.Told(ctx, id)
+		if err != nil {
+			return commit, err
+		}
+		if told || here[id] {
+			continue
+		}
+		here[id] = true
+		commit.Events = append(commit.Events, id)
+		c.judgeRecord(&commit, e.Alert, rec)
+	}
+	return commit, nil
+}
+
+// eventID is what CloudTrail calls the event; a trimmed record without one is told apart by its alert's key.
+func eventID(rec *trail.Record, a journal.Alert) string {
+	if rec.EventID != "" {
+		return rec.EventID
+	}
+	return "key:" + a.Key
+}
+
+func falcoMessage(a journal.Alert, rec *trail.Record) wire.Message {
+	p := wire.Falco{
+		Severity: severityOf(a.Priority), Rule: a.Rule, Output: a.Output, ContainerID: a.ContainerID,
+		Priority: a.Priority, Source: a.Source, Hostname: a.Hostname, Tags: a.Tags,
+	}
+	if rec != nil {
+		p.EventID = rec.EventID
+	}
+	return wire.Message{Type: wire.TypeFalco, Topic: wire.TopicEvents, Timestamp: wire.At(a.Time), Payload: p}
+}

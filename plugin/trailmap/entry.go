@@ -1,0 +1,132 @@
+package trailmap
+
+import (
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tfdrift/tfdrift-falco/plugin/trail"
+	"github.com/tfdrift/tfdrift-falco/tfstate"
+	"github.com/tfdrift/tfdrift-falco/tfstate/inventory"
+)
+
+// byEntry resolves a call that the knowledge has an entry for. Members named in the request go to the first shape that
+// has them; a call without members goes to the first shape of which an instance exists.
+func (r *Resolver) byEntry(rec *trail.Record, e entry) []Target {
+	ids := first(rec.Request, e.ID)
+	if len(ids) == 0 {
+		return nil
+	}
+	if len(e.Items) > 0 {
+		return r.byMembers(rec, e, ids)
+	}
+	for _, s := range e.Shapes {
+		var targets []Target
+		for _, id := range ids {
+			for _, v := range r.instances(rec, s, id) {
+				// What the call sets cannot be shared out among several named resources.
+				targets = append(targets, r.apply(rec, s, v, len(ids) == 1))
+			}
+		}
+		if len(targets) > 0 {
+			return targets
+		}
+	}
+	return nil
+}
+
+// first gives the texts at the first of the places that holds any.
+func first(request jsontext.Value, places []string) []string {
+	for _, place := range places {
+		if texts := scalars(at(request, place)); len(texts) > 0 {
+			return texts
+		}
+	}
+	return nil
+}
+
+// instances are the instances of the shape that the identifier names.
+func (r *Resolver) instances(rec *trail.Record, s shape, id string) []view {
+	var views []view
+	for _, c := range r.inventory.Lookup(rec.Account(), rec.Region, id) {
+		a := c.Instance.Address
+		if a.Type != s.Type || a.Data || a.Deposed != "" {
+			continue
+		}
+		if s.Parent == "" && c.Role != inventory.Self || s.Parent != "" && string(c.Path) != s.Parent {
+			continue
+		}
+		if !has(c.Instance, s.Where) {
+			continue
+		}
+		views = append(views, r.view(c, rec.EventTime))
+	}
+	return views
+}
+
+func has(i *tfstate.Instance, where map[string]string) bool {
+	for attribute, want := range where {
+		v, ok := i.Get(tfstate.Path(attribute))
+		if !ok || scalar(v) != want {
+			return false
+		}
+	}
+	return true
+}
+
+// apply makes the target for one instance of a shape without members.
+func (r *Resolver) apply(rec *trail.Record, s shape, v view, valuesCount bool) Target {
+	t := v.target()
+	switch {
+	case s.Effect == effectDelete:
+		t.Deleted, t.Precision = true, Exact
+		return t
+	case s.Effect != effectSet || !valuesCount:
+		return t
+	}
+	same := tfstate.Equal
+	var attributes []Attribute
+	for _, set := range s.Set {
+		if set.As == asPolicy {
+			same = samePolicy
+		}
+		a, given := v.assign(rec.Request, set)
+		if given {
+			attributes = append(attributes, a)
+		}
+	}
+	return r.finish(t, attributes, same)
+}
+
+const asPolicy = "policy"
+
+// assign is what one assignment changes; given is false where the request does not speak of it.
+func (v view) assign(request jsontext.Value, set assignment) (a Attribute, given bool) {
+	a = Attribute{Path: tfstate.Path(set.Attribute)}
+	a.Old, a.OldKnown = v.old(a.Path)
+	if set.From == "" {
+		a.New, a.NewKnown = constant(set.Value), true
+		return a, true
+	}
+	values := at(request, set.From)
+	if len(values) != 1 {
+		return a, len(values) > 1 // several values for one attribute: which one it took is not known
+	}
+	a.New, a.NewKnown = values[0], !hidden(values[0])
+	if !a.NewKnown {
+		a.New = nil
+		return a, true
+	}
+	if set.As == asPolicy {
+		a.New = policyText(a.New)
+		return a, true
+	}
+	a.New = likeOld(a.Old, a.New)
+	return a, true
+}
+
+// constant is a value the knowledge states: JSON, or else a text.
+func constant(s string) jsontext.Value {
+	if v := jsontext.Value(s); v.IsValid() {
+		return v
+	}
+	return quote(s)
+}

@@ -1,0 +1,158 @@
+package trailmap
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tfdrift/tfdrift-falco/plugin/trail"
+	"github.com/tfdrift/tfdrift-falco/tfstate/inventory"
+)
+
+// byIdentifier resolves a call that nobody wrote an entry for: every identifier-like text in the request, or else in the
+// record's resources, is looked up. It answers with at most one resource, only touched: what the call changed about it
+// is not known. A call that makes something new changes nothing that exists, so it resolves to nothing.
+func (r *Resolver) byIdentifier(rec *trail.Record) []Target {
+	if makesNew(rec.Action()) {
+		return nil
+	}
+	hits := r.hits(rec, leaves(rec.Request))
+	if len(hits) == 0 {
+		var named []leaf
+		for _, res := range rec.Resources {
+			named = append(named, leaf{"ARN", res.ARN})
+		}
+		hits = r.hits(rec, named)
+	}
+	hits = narrowed(rec, hits)
+	var targets []Target
+	for _, h := range hits {
+		targets = append(targets, r.view(h.candidate, rec.EventTime).target())
+	}
+	targets = merge(targets)
+	if len(targets) > 1 {
+		return nil // two resources, and nothing says which: neither is named
+	}
+	return targets
+}
+
+func makesNew(action string) bool {
+	return strings.HasPrefix(action, "Create") || strings.HasPrefix(action, "Run") || strings.HasPrefix(action, "Register")
+}
+
+// leaf is a text in the request with the name of the member that holds it.
+type leaf struct{ name, text string }
+
+// leaves collects the request's texts that can be identifiers. A nesting deeper than any API's ends the search.
+func leaves(request jsontext.Value) []leaf {
+	var found []leaf
+	var walk func(name string, v jsontext.Value, depth int)
+	walk = func(name string, v jsontext.Value, depth int) {
+		switch {
+		case depth > maxDepth:
+		case v.Kind() == '"':
+			if s := scalar(v); len(s) >= minIdentifier && len(s) <= maxIdentifier && !strings.ContainsAny(s, " \n\t{") {
+				found = append(found, leaf{name, s})
+			}
+		case v.Kind() == '{':
+			members(v, func(n string, value jsontext.Value) bool {
+				walk(n, value, depth+1)
+				return true
+			})
+		case v.Kind() == '[':
+			elements(v, func(e jsontext.Value) { walk(name, e, depth+1) })
+		}
+	}
+	walk("", request, 0)
+	return found
+}
+
+const (
+	maxDepth      = 12
+	minIdentifier = 3
+	maxIdentifier = 2048 // the longest ARN
+)
+
+// hit is an instance that a leaf names.
+type hit struct {
+	leaf      leaf
+	candidate inventory.Candidate
+}
+
+// hits looks the leaves up and keeps the instances that are the named thing itself. Each instance is kept once.
+func (r *Resolver) hits(rec *trail.Record, all []leaf) []hit {
+	var hits []hit
+	type instance struct{ state, address string }
+	seen := map[instance]bool{}
+	for _, l := range all {
+		for _, c := range r.inventory.Lookup(rec.Account(), rec.Region, l.text) {
+			if c.Role != inventory.Self || c.Instance.Address.Data || !belongs(rec, l, c) {
+				continue
+			}
+			k := instance{c.State, c.Instance.Address.String()}
+			if !seen[k] {
+				seen[k] = true
+				hits = append(hits, hit{l, c})
+			}
+		}
+	}
+	return hits
+}
+
+// unique are identifiers that AWS makes and that no two services share: sg-0a1b2c3d4e5f60718, vpc-1234abcd.
+var unique = regexp.MustCompile(`^[a-z]+-[0-9a-f]{8}([0-9a-f]{9})?$`)
+
+// belongs reports whether a bare name can mean an instance of this event's service: a table and a bucket may share one.
+// The instance's service is that of its ARN, else the word after the provider's in its type.
+func belongs(rec *trail.Record, l leaf, c inventory.Candidate) bool {
+	if strings.HasPrefix(l.text, "arn:") || unique.MatchString(l.text) {
+		return true
+	}
+	service, _, _ := strings.Cut(rec.EventSource, ".")
+	if arn, ok := c.Instance.Get("arn"); ok {
+		if parts := strings.SplitN(scalar(arn), ":", 4); len(parts) == 4 {
+			return parts[2] == service
+		}
+	}
+	_, rest, _ := strings.Cut(c.Instance.Address.Type, "_")
+	return strings.HasPrefix(rest, service+"_")
+}
+
+// narrowed keeps, of several hits, those whose member is spoken of in the event's name (groupId in
+// AuthorizeSecurityGroupIngress), then those whose type is what the member is called after (roleName: a role, not the
+// instance profile of that name), then those that have an ARN of their own, the others being parts of the thing.
+func narrowed(rec *trail.Record, hits []hit) []hit {
+	action := strings.ToLower(rec.Action())
+	for _, telling := range []func(hit) bool{
+		func(h hit) bool { return h.leaf.stem() != "" && strings.Contains(action, h.leaf.stem()) },
+		func(h hit) bool {
+			return h.leaf.stem() != "" && strings.HasSuffix(h.candidate.Instance.Address.Type, "_"+h.leaf.stem())
+		},
+		func(h hit) bool { _, ok := h.candidate.Instance.Get("arn"); return ok },
+	} {
+		if kept := only(hits, telling); len(hits) > 1 && len(kept) > 0 {
+			hits = kept
+		}
+	}
+	return hits
+}
+
+// stem is the member's name in lower case without the word that says which kind of identifier it holds.
+func (l leaf) stem() string {
+	stem := strings.ToLower(l.name)
+	for _, suffix := range []string{"identifier", "arn", "name", "id"} {
+		stem = strings.TrimSuffix(stem, suffix)
+	}
+	return stem
+}
+
+func only(hits []hit, keep func(hit) bool) []hit {
+	var kept []hit
+	for _, h := range hits {
+		if keep(h) {
+			kept = append(kept, h)
+		}
+	}
+	return kept
+}

@@ -1,0 +1,74 @@
+package trailmap
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tfdrift/tfdrift-falco/tfstate"
+)
+
+// policyText is a policy document as Terraform keeps it: a JSON text. CloudTrail has some services' policies as a text
+// already, others' as an object.
+func policyText(v jsontext.Value) jsontext.Value {
+	if v.Kind() == '"' {
+		return v
+	}
+	compact := v.Clone()
+	if err := compact.Compact(); err != nil {
+		return v
+	}
+	return quote(string(compact))
+}
+
+// samePolicy compares two policy documents, each a text or an object, as IAM reads them: a list of one is its element,
+// and the order of statements, actions, resources and principals means nothing
+// (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html). What is no document is compared as it is.
+func samePolicy(a, b jsontext.Value) bool {
+	x, okX := canonicalPolicy(a)
+	y, okY := canonicalPolicy(b)
+	if !okX || !okY {
+		return tfstate.Equal(a, b)
+	}
+	return bytes.Equal(x, y)
+}
+
+func canonicalPolicy(v jsontext.Value) (jsontext.Value, bool) {
+	if v.Kind() == '"' {
+		v = jsontext.Value(scalar(v))
+	}
+	if v.Kind() != '{' {
+		return nil, false
+	}
+	var document any
+	if json.Unmarshal(v, &document) != nil {
+		return nil, false
+	}
+	text, err := json.Marshal(unordered(document), json.Deterministic(true))
+	return text, err == nil
+}
+
+// unordered makes every list of one its element and sorts the longer ones by their JSON text.
+func unordered(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for name, member := range v {
+			v[name] = unordered(member)
+		}
+	case []any:
+		if len(v) == 1 {
+			return unordered(v[0])
+		}
+		for i := range v {
+			v[i] = unordered(v[i])
+		}
+		slices.SortFunc(v, func(a, b any) int {
+			x, _ := json.Marshal(a, json.Deterministic(true))
+			y, _ := json.Marshal(b, json.Deterministic(true))
+			return bytes.Compare(x, y)
+		})
+	}
+	return v
+}

@@ -1,0 +1,351 @@
+package trailmap
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tfdrift/tfdrift-falco/plugin/trail"
+	"github.com/tfdrift/tfdrift-falco/tfstate"
+)
+
+// tuple says how members of a list are compared that the API and Terraform group differently: a security group's
+// permission with three address ranges is one item of a request, one block or three resources in Terraform. Both sides
+// are taken apart into atoms, one for each value, and the atoms are compared.
+type tuple struct {
+	// Key are the columns that every atom has, Values those of which an atom has one.
+	Key    []string `json:"key"`
+	Values []string `json:"values"`
+	// Request has the places of each column below one item of the request; the first that holds something counts.
+	Request map[string][]string `json:"request"`
+	// Same maps other spellings of a column's value to the one compared.
+	Same map[string]map[string]string `json:"same,omitzero"`
+	// Drop names the key columns that mean nothing under a value of another: column, value, columns.
+	Drop map[string]map[string][]string `json:"drop,omitzero"`
+	// Evidence is where the facts come from.
+	Evidence string `json:"evidence"`
+}
+
+// atom is one member, taken apart: "protocol=tcp from=22 to=22 cidr4=0.0.0.0/0".
+type atom struct {
+	text          string
+	column, value string // of Values; "" for a member without any
+}
+
+// atoms takes one member apart; get gives the texts in a column.
+func (t tuple) atoms(get func(column string) []string) []atom {
+	key := map[string]string{}
+	for _, column := range t.Key {
+		if texts := get(column); len(texts) > 0 {
+			key[column] = t.same(column, texts[0])
+		}
+	}
+	for column, byValue := range t.Drop {
+		for _, meaningless := range byValue[key[column]] {
+			delete(key, meaningless)
+		}
+	}
+	var b strings.Builder
+	for _, column := range slices.Sorted(maps.Keys(key)) {
+		b.WriteString(column + "=" + key[column] + " ")
+	}
+	var all []atom
+	for _, column := range t.Values {
+		for _, text := range get(column) {
+			text = t.same(column, text)
+			all = append(all, atom{b.String() + column + "=" + text, column, text})
+		}
+	}
+	return all
+}
+
+func (t tuple) same(column, text string) string {
+	text = strings.ToLower(text)
+	if other, ok := t.Same[column][text]; ok {
+		return other
+	}
+	return text
+}
+
+// item is one member of the request with those of its atoms that no shape has claimed yet.
+type item struct {
+	value jsontext.Value
+	atoms []atom
+}
+
+// byMembers resolves calls that add members to a list or take them away.
+func (r *Resolver) byMembers(rec *trail.Record, e entry, ids []string) []Target {
+	var targets []Target
+	for _, id := range ids {
+		targets = append(targets, r.membersOf(rec, e, id)...)
+	}
+	return targets
+}
+
+func (r *Resolver) membersOf(rec *trail.Record, e entry, parent string) []Target {
+	values := e.items(rec.Request)
+	var targets []Target
+	claimed := map[string]bool{}
+	for _, s := range e.Shapes {
+		t := r.knowledge.tuples[s.Tuple]
+		items := unclaimed(t, values, claimed)
+		for _, v := range r.instances(rec, s, parent) {
+			switch {
+			case s.Tuple == "":
+				if len(targets) == 0 || len(items) > 0 {
+					targets = append(targets, v.target())
+				}
+			case s.List != "":
+				targets = append(targets, r.inList(s, t, v, parent, items, claimed))
+			default:
+				if target, hit := r.asInstance(s, t, v, parent, items, claimed); hit {
+					targets = append(targets, target)
+				}
+			}
+		}
+	}
+	return telling(targets)
+}
+
+// items are the members the request speaks of.
+func (e entry) items(request jsontext.Value) []jsontext.Value {
+	var values []jsontext.Value
+	for _, place := range e.Items {
+		for _, v := range at(request, place) {
+			elements(v, func(e jsontext.Value) { values = append(values, e) })
+		}
+		if len(values) > 0 {
+			return values
+		}
+	}
+	return nil
+}
+
+// telling leaves out the owner of a list in which nothing was found when a member's own resource explains the call.
+func telling(targets []Target) []Target {
+	best := slices.DeleteFunc(slices.Clone(targets), func(t Target) bool { return t.Precision == Touched && !t.Deleted })
+	if len(best) > 0 {
+		return best
+	}
+	return targets
+}
+
+func unclaimed(t tuple, values []jsontext.Value, claimed map[string]bool) []item {
+	var items []item
+	for _, v := range values {
+		atoms := t.atoms(func(column string) []string { return first(v, t.Request[column]) })
+		atoms = slices.DeleteFunc(atoms, func(a atom) bool { return claimed[a.text] })
+		if len(atoms) > 0 {
+			items = append(items, item{v, atoms})
+		}
+	}
+	return items
+}
+
+// columns reads a tuple's columns from a value of the state.
+func (s shape) columns(v jsontext.Value, parent string) func(column string) []string {
+	return func(column string) []string {
+		texts := scalars(at(v, s.Columns[column]))
+		if flag := s.Self[column]; flag != "" && slices.Contains(scalars(at(v, flag)), "true") {
+			texts = append(texts, parent)
+		}
+		return texts
+	}
+}
+
+// asInstance compares the request with a member that is a resource of its own.
+func (r *Resolver) asInstance(s shape, t tuple, v view, parent string, items []item, claimed map[string]bool) (Target, bool) {
+	own := t.atoms(s.columns(v.candidate.Instance.Attributes, parent))
+	if v.before != nil {
+		own = t.atoms(s.columns(v.before.Attributes, parent))
+	}
+	named := map[string]bool{}
+	for _, it := range items {
+		for _, a := range it.atoms {
+			named[a.text] = true
+		}
+	}
+	hit := slices.ContainsFunc(own, func(a atom) bool { return named[a.text] })
+	if !hit {
+		return Target{}, false
+	}
+	left := slices.DeleteFunc(slices.Clone(own), func(a atom) bool { return named[a.text] })
+	for _, a := range own {
+		if named[a.text] {
+			claimed[a.text] = true
+		}
+	}
+	target := v.target()
+	switch {
+	case s.Effect == effectAdd && v.before != nil: // what the state had is set again
+		target.Precision, target.Unchanged = Exact, true
+	case s.Effect == effectAdd:
+	case len(left) == 0:
+		target.Deleted, target.Precision = true, Exact
+	default:
+		target = r.finish(target, v.without(s, own, left), tfstate.Equal)
+	}
+	return target, true
+}
+
+// without gives the list attributes of a member from which some values were taken.
+func (v view) without(s shape, own, left []atom) []Attribute {
+	var attributes []Attribute
+	for column, attribute := range s.Columns {
+		was, is := valuesOf(own, column), valuesOf(left, column)
+		if len(was) == len(is) {
+			continue
+		}
+		a := Attribute{Path: tfstate.Path(attribute)}
+		if a.Old, a.OldKnown = v.old(a.Path); a.OldKnown {
+			a.New, a.NewKnown = keep(a.Old, is), true
+		}
+		attributes = append(attributes, a)
+	}
+	slices.SortFunc(attributes, func(a, b Attribute) int { return strings.Compare(string(a.Path), string(b.Path)) })
+	return attributes
+}
+
+func valuesOf(atoms []atom, column string) []string {
+	var values []string
+	for _, a := range atoms {
+		if a.column == column {
+			values = append(values, a.value)
+		}
+	}
+	return values
+}
+
+// keep is a list with only the values named left in it.
+func keep(list jsontext.Value, values []string) jsontext.Value {
+	kept := []jsontext.Value{}
+	elements(list, func(e jsontext.Value) {
+		if slices.Contains(values, strings.ToLower(scalar(e))) {
+			kept = append(kept, e)
+		}
+	})
+	text, _ := json.Marshal(kept)
+	return text
+}
+
+// inList compares the request with the members of a list attribute. Members are told one by one, each as an element that
+// came or went: a place in the list would mean nothing, since the list is a set.
+func (r *Resolver) inList(s shape, t tuple, v view, parent string, items []item, claimed map[string]bool) Target {
+	list, known := v.old(tfstate.Path(s.List))
+	var attributes []Attribute
+	switch {
+	case s.Effect == effectAdd:
+		attributes = added(s, t, list, known, parent, items)
+	case known:
+		attributes = removed(s, t, list, parent, items)
+	default:
+		for _, it := range items {
+			attributes = append(attributes, Attribute{Path: tfstate.Path(s.List), NewKnown: true, Member: identity(it.atoms)})
+		}
+	}
+	for _, it := range items {
+		for _, a := range it.atoms {
+			claimed[a.text] = true
+		}
+	}
+	return r.finish(v.target(), attributes, tfstate.Equal)
+}
+
+func added(s shape, t tuple, list jsontext.Value, known bool, parent string, items []item) []Attribute {
+	had := map[string]bool{}
+	elements(list, func(e jsontext.Value) {
+		for _, a := range t.atoms(s.columns(e, parent)) {
+			had[a.text] = true
+		}
+	})
+	var attributes []Attribute
+	for _, it := range items {
+		fresh := slices.DeleteFunc(slices.Clone(it.atoms), func(a atom) bool { return had[a.text] })
+		element := s.element(t, it, fresh)
+		a := Attribute{Path: tfstate.Path(s.List), New: element, NewKnown: true, OldKnown: known, Member: identity(it.atoms)}
+		if len(fresh) == 0 {
+			a.Old = element // there already: finish sees that nothing changed
+		}
+		attributes = append(attributes, a)
+	}
+	return attributes
+}
+
+// identity is the same text for the same atoms in any order.
+func identity(atoms []atom) string {
+	texts := make([]string, len(atoms))
+	for i, a := range atoms {
+		texts[i] = a.text
+	}
+	slices.Sort(texts)
+	return strings.Join(texts, "; ")
+}
+
+// element spells an item of the request as the state spells a member, with what the request says and nothing more.
+func (s shape) element(t tuple, it item, atoms []atom) jsontext.Value {
+	if len(atoms) == 0 {
+		atoms = it.atoms
+	}
+	members := map[string]any{}
+	for _, column := range t.Key {
+		for _, place := range t.Request[column] {
+			if values := at(it.value, place); len(values) > 0 && s.Columns[column] != "" {
+				members[s.Columns[column]] = values[0]
+				break
+			}
+		}
+	}
+	for _, column := range t.Values {
+		if values := valuesOf(atoms, column); len(values) > 0 && s.Columns[column] != "" {
+			members[s.Columns[column]] = values
+		}
+	}
+	text, _ := json.Marshal(members, json.Deterministic(true))
+	return text
+}
+
+func removed(s shape, t tuple, list jsontext.Value, parent string, items []item) []Attribute {
+	gone := map[string]bool{}
+	for _, it := range items {
+		for _, a := range it.atoms {
+			gone[a.text] = true
+		}
+	}
+	var attributes []Attribute
+	elements(list, func(e jsontext.Value) {
+		own := t.atoms(s.columns(e, parent))
+		left := slices.DeleteFunc(slices.Clone(own), func(a atom) bool { return gone[a.text] })
+		if len(left) == len(own) {
+			return
+		}
+		a := Attribute{Path: tfstate.Path(s.List), Old: e, OldKnown: true, NewKnown: true, Member: identity(own)}
+		if len(left) > 0 {
+			a.New = s.reduced(e, own, left)
+		}
+		attributes = append(attributes, a)
+	})
+	return attributes
+}
+
+// reduced is a member of which only some atoms are left.
+func (s shape) reduced(e jsontext.Value, own, left []atom) jsontext.Value {
+	members := map[string]jsontext.Value{}
+	each(e, members)
+	for column, attribute := range s.Columns {
+		if was, is := valuesOf(own, column), valuesOf(left, column); len(was) != len(is) {
+			members[attribute] = keep(members[attribute], is)
+		}
+	}
+	text, _ := json.Marshal(members, json.Deterministic(true))
+	return text
+}
+
+func each(object jsontext.Value, into map[string]jsontext.Value) {
+	members(object, func(name string, value jsontext.Value) bool {
+		into[name] = value
+		return true
+	})
+}
