@@ -19,7 +19,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -89,24 +88,19 @@ type Resource struct {
 // ErrNotRecord is wrapped by Decode's error for a text that is not a JSON object with an eventName or an eventType.
 var ErrNotRecord = errors.New("not a CloudTrail record")
 
-// Decode reads one record. The Record aliases text: the caller must not change it afterwards. The error says at which
-// byte the JSON is broken, or wraps ErrNotRecord.
+// Decode reads one record. The Record aliases text: the caller must not change it afterwards. The error wraps a
+// *SyntaxError, which says at which byte the JSON is broken, or ErrNotRecord. A member that is repeated counts as it stands last.
 func Decode(text []byte) (*Record, error) {
 	r := &Record{Raw: text}
-	members := map[string]any{
-		"eventVersion": &r.EventVersion, "eventID": &r.EventID, "eventTime": &r.EventTime,
-		"eventSource": &r.EventSource, "eventName": &r.EventName, "eventType": &r.EventType,
-		"eventCategory": &r.EventCategory, "awsRegion": &r.Region, "sourceIPAddress": &r.SourceIP,
-		"userAgent": &r.UserAgent, "errorCode": &r.ErrorCode, "errorMessage": &r.ErrorMessage,
-		"requestID": &r.RequestID, "sharedEventID": &r.SharedEventID, "vpcEndpointId": &r.VPCEndpointID,
-		"apiVersion": &r.APIVersion, "recipientAccountId": &r.RecipientAcct, "readOnly": &r.ReadOnly,
-		"managementEvent": &r.ManagementEvent, "sessionCredentialFromConsole": &r.ConsoleSession,
-		"requestParameters": &r.Request, "responseElements": &r.Response, "additionalEventData": &r.Additional,
-		"serviceEventDetails": &r.ServiceDetails, "insightDetails": &r.Insight, "tlsDetails": &r.TLS,
-		"userIdentity": &r.User, "resources": &r.Resources,
+	s := scanner{text: text}
+	if kind := r.Raw.Kind(); kind != '{' && kind != jsontext.KindInvalid {
+		return nil, fmt.Errorf("decode record: %w: a JSON %s", ErrNotRecord, kind)
 	}
-	if err := object(text, members); err != nil {
+	if err := s.object(r.member); err != nil {
 		return nil, fmt.Errorf("decode record: %w", err)
+	}
+	if s.next(); s.at < len(text) {
+		return nil, fmt.Errorf("decode record: %w", s.unexpected("the end"))
 	}
 	if r.EventName == "" && r.EventType == "" {
 		return nil, fmt.Errorf("decode record: %w: no eventName and no eventType", ErrNotRecord)
@@ -114,146 +108,191 @@ func Decode(text []byte) (*Record, error) {
 	return r, nil
 }
 
-// lenient accepts what JSON writers in the wild produce: repeated names and broken UTF-8.
-var lenient = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+// member takes one member of a record; over 60 lines because it is the table of all of them.
+func (r *Record) member(name []byte, v jsontext.Value) {
+	switch string(name) {
+	case "eventVersion":
+		text(&r.EventVersion, v)
+	case "eventID":
+		text(&r.EventID, v)
+	case "eventTime":
+		r.EventTime = moment(v)
+	case "eventSource":
+		text(&r.EventSource, v)
+	case "eventName":
+		text(&r.EventName, v)
+	case "eventType":
+		text(&r.EventType, v)
+	case "eventCategory":
+		text(&r.EventCategory, v)
+	case "awsRegion":
+		text(&r.Region, v)
+	case "sourceIPAddress":
+		text(&r.SourceIP, v)
+	case "userAgent":
+		text(&r.UserAgent, v)
+	case "errorCode":
+		text(&r.ErrorCode, v)
+	case "errorMessage":
+		text(&r.ErrorMessage, v)
+	case "requestID":
+		text(&r.RequestID, v)
+	case "sharedEventID":
+		text(&r.SharedEventID, v)
+	case "vpcEndpointId":
+		text(&r.VPCEndpointID, v)
+	case "apiVersion":
+		text(&r.APIVersion, v)
+	case "recipientAccountId":
+		text(&r.RecipientAcct, v)
+	case "readOnly":
+		flag(&r.ReadOnly, v)
+	case "managementEvent":
+		flag(&r.ManagementEvent, v)
+	case "sessionCredentialFromConsole":
+		r.ConsoleSession, _ = boolean(v)
+	case "requestParameters":
+		raw(&r.Request, v)
+	case "responseElements":
+		raw(&r.Response, v)
+	case "additionalEventData":
+		raw(&r.Additional, v)
+	case "serviceEventDetails":
+		raw(&r.ServiceDetails, v)
+	case "insightDetails":
+		raw(&r.Insight, v)
+	case "tlsDetails":
+		raw(&r.TLS, v)
+	case "userIdentity":
+		r.User.decode(v)
+	case "resources":
+		r.Resources = resources(v)
+	}
+}
 
-// object walks one JSON object and hands each member named in members to its variable. A member of an unexpected type
-// leaves the variable as it is.
-func object(text []byte, members map[string]any) error {
-	d := jsontext.NewDecoder(bytes.NewReader(text), lenient)
-	open, err := d.ReadToken()
+// text keeps what is there when v is of another kind.
+func text(into *string, v jsontext.Value) {
+	if k := v.Kind(); k == '"' || k == '0' {
+		*into = Text(v)
+	}
+}
+
+func raw(into *jsontext.Value, v jsontext.Value) {
+	if v.Kind() != 'n' {
+		*into = v
+	}
+}
+
+func flag(into **bool, v jsontext.Value) {
+	if b, ok := boolean(v); ok {
+		*into = &b
+	}
+}
+
+// moment is the time a string names, zero for anything else.
+func moment(v jsontext.Value) time.Time {
+	t, err := time.Parse(time.RFC3339, Text(v))
 	if err != nil {
-		return err
+		return time.Time{}
 	}
-	if open.Kind() != '{' {
-		return fmt.Errorf("%w: a JSON %s", ErrNotRecord, open.Kind())
-	}
-	for d.PeekKind() != '}' {
-		name, err := d.ReadToken()
-		if err != nil {
-			return err
-		}
-		into, wanted := members[name.String()]
-		if !wanted {
-			if err := d.SkipValue(); err != nil {
-				return err
-			}
-			continue
-		}
-		start := d.InputOffset()
-		if err := d.SkipValue(); err != nil {
-			return err
-		}
-		assign(into, rawValue(text[start:d.InputOffset()]))
-	}
-	_, err = d.ReadToken()
-	return err
-}
-
-// rawValue is what stands between a name and the next member, without the colon and the white space around it.
-func rawValue(between []byte) jsontext.Value {
-	return bytes.TrimLeft(between, ": \t\r\n")
-}
-
-func assign(into any, v jsontext.Value) {
-	switch into := into.(type) {
-	case *string:
-		*into = text(v)
-	case *time.Time:
-		if t, err := time.Parse(time.RFC3339, text(v)); err == nil {
-			*into = t.UTC()
-		}
-	case **bool:
-		if b, ok := boolean(v); ok {
-			*into = &b
-		}
-	case *bool:
-		*into, _ = boolean(v)
-	case *jsontext.Value:
-		if v.Kind() != 'n' {
-			*into = v
-		}
-	case *User:
-		into.decode(v)
-	case *[]Resource:
-		*into = resources(v)
-	}
-}
-
-// text is a scalar as a string: a string's content, or a number's digits.
-func text(v jsontext.Value) string {
-	switch v.Kind() {
-	case '"':
-		b, err := jsontext.AppendUnquote(nil, v)
-		if err != nil && b == nil {
-			return ""
-		}
-		return string(b)
-	case '0':
-		return string(v)
-	}
-	return ""
+	return t.UTC()
 }
 
 // boolean accepts true and "true": some writers quote the flag.
 func boolean(v jsontext.Value) (value, ok bool) {
-	switch v.Kind() {
-	case 't':
+	switch Text(v) {
+	case "true":
 		return true, true
-	case 'f':
+	case "false":
 		return false, true
-	case '"':
-		switch text(v) {
-		case "true":
-			return true, true
-		case "false":
-			return false, true
-		}
 	}
 	return false, false
 }
 
-func (u *User) decode(v jsontext.Value) {
-	if v.Kind() != '{' {
-		return
-	}
-	var session, onBehalf jsontext.Value
-	_ = object(v, map[string]any{
-		"type": &u.Type, "principalId": &u.PrincipalID, "arn": &u.ARN, "accountId": &u.AccountID,
-		"accessKeyId": &u.AccessKeyID, "userName": &u.UserName, "invokedBy": &u.InvokedBy,
-		"identityProvider": &u.IdentityProvider, "sessionContext": &session, "onBehalfOf": &onBehalf,
-	})
-	if onBehalf.Kind() == '{' {
-		_ = object(onBehalf, map[string]any{"userId": &u.OnBehalfOfUser})
-	}
-	if session.Kind() != '{' {
-		return
-	}
-	var issuer, attributes jsontext.Value
-	_ = object(session, map[string]any{"sessionIssuer": &issuer, "attributes": &attributes, "sourceIdentity": &u.SourceIdentity})
-	if issuer.Kind() == '{' {
-		_ = object(issuer, map[string]any{
-			"type": &u.Issuer.Type, "principalId": &u.Issuer.PrincipalID, "arn": &u.Issuer.ARN,
-			"accountId": &u.Issuer.AccountID, "userName": &u.Issuer.UserName,
-		})
-	}
-	if attributes.Kind() == '{' {
-		_ = object(attributes, map[string]any{"mfaAuthenticated": &u.MFA})
+// Members calls each for the members of an object, in order, up to where the JSON breaks; not at all for anything else. A
+// name written with escapes is given unescaped; name is only valid during the call, value aliases v.
+func Members(v jsontext.Value, each func(name []byte, value jsontext.Value)) {
+	if v.Kind() == '{' {
+		s := scanner{text: v}
+		_ = s.object(each)
 	}
 }
 
+func (u *User) decode(v jsontext.Value) {
+	Members(v, func(name []byte, v jsontext.Value) {
+		switch string(name) {
+		case "type":
+			text(&u.Type, v)
+		case "principalId":
+			text(&u.PrincipalID, v)
+		case "arn":
+			text(&u.ARN, v)
+		case "accountId":
+			text(&u.AccountID, v)
+		case "accessKeyId":
+			text(&u.AccessKeyID, v)
+		case "userName":
+			text(&u.UserName, v)
+		case "invokedBy":
+			text(&u.InvokedBy, v)
+		case "identityProvider":
+			text(&u.IdentityProvider, v)
+		case "onBehalfOf":
+			Members(v, func(name []byte, v jsontext.Value) {
+				if string(name) == "userId" {
+					text(&u.OnBehalfOfUser, v)
+				}
+			})
+		case "sessionContext":
+			Members(v, u.session)
+		}
+	})
+}
+
+func (u *User) session(name []byte, v jsontext.Value) {
+	switch string(name) {
+	case "sourceIdentity":
+		text(&u.SourceIdentity, v)
+	case "attributes":
+		Members(v, func(name []byte, v jsontext.Value) {
+			if string(name) == "mfaAuthenticated" {
+				u.MFA, _ = boolean(v)
+			}
+		})
+	case "sessionIssuer":
+		Members(v, func(name []byte, v jsontext.Value) {
+			switch string(name) {
+			case "type":
+				text(&u.Issuer.Type, v)
+			case "principalId":
+				text(&u.Issuer.PrincipalID, v)
+			case "arn":
+				text(&u.Issuer.ARN, v)
+			case "accountId":
+				text(&u.Issuer.AccountID, v)
+			case "userName":
+				text(&u.Issuer.UserName, v)
+			}
+		})
+	}
+}
+
+// resources reads the list, whose members' names are found in either case: ARN and arn, accountId and accountID.
 func resources(v jsontext.Value) []Resource {
-	var all []struct {
-		ARN       string `json:"ARN"`
-		AccountID string `json:"accountId"`
-		Type      string `json:"type"`
-	}
-	if v.Kind() != '[' || json.Unmarshal(v, &all, lenient, json.MatchCaseInsensitiveNames(true)) != nil {
-		return nil
-	}
-	list := make([]Resource, len(all))
-	for i, r := range all {
-		list[i] = Resource(r)
+	var list []Resource
+	for _, element := range Elements(v) {
+		var r Resource
+		Members(element, func(name []byte, v jsontext.Value) {
+			switch {
+			case bytes.EqualFold(name, []byte("arn")):
+				text(&r.ARN, v)
+			case bytes.EqualFold(name, []byte("accountId")):
+				text(&r.AccountID, v)
+			case bytes.EqualFold(name, []byte("type")):
+				text(&r.Type, v)
+			}
+		})
+		list = append(list, r)
 	}
 	return list
 }
