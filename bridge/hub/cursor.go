@@ -1,0 +1,290 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/tfdrift/tfdrift-falco/bridge/journal"
+	"github.com/tfdrift/tfdrift-falco/bridge/wire"
+)
+
+// Cursor is one subscriber's place in the order of messages. One goroutine calls Next; the other methods may be called
+// from any.
+type Cursor struct {
+	hub   *Hub
+	awake chan struct{} // cap 1: something may be there
+
+	mu sync.Mutex
+	// at is the newest message looked at, wanted or not.
+	at wire.ID
+	// since has the topics subscribed to, without all, and the newest id when each was.
+	since   map[wire.Topic]wire.ID
+	replies [][]byte
+	room    chan struct{} // cap 1: replies were taken
+	stats   uint64        // number of the newest stats message given
+
+	// Read without mu, which may be held while the journal is read: the hub must not wait for that.
+	wantsMessages, wantsStats, draining atomic.Bool
+}
+
+// batch is how many frames Next gives at most, and how many the journal is asked for.
+const batch = 64
+
+// mostReplies is how many replies wait before Reply does.
+const mostReplies = 64
+
+// NewCursor makes a cursor behind the newest message, without a topic; start is the id of that message. Close it.
+func (h *Hub) NewCursor() (c *Cursor, start wire.ID, err error) {
+	c = &Cursor{hub: h, awake: make(chan struct{}, 1), room: make(chan struct{}, 1), since: map[wire.Topic]wire.ID{}}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closing {
+		return nil, wire.ID{}, ErrShutdown
+	}
+	h.cursors[c] = struct{}{}
+	c.at = h.newest()
+	return c, c.at, nil
+}
+
+// Close ends the hub's interest in the cursor; a Next that waits goes on waiting for its ctx.
+func (c *Cursor) Close() {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	delete(c.hub.cursors, c)
+}
+
+func (h *Hub) newest() wire.ID {
+	h.ringMu.RLock()
+	defer h.ringMu.RUnlock()
+	return h.ring.newest
+}
+
+// expand gives the topics that a topic stands for; none for one that is not known.
+func expand(t wire.Topic) []wire.Topic {
+	switch t {
+	case wire.TopicAll:
+		return wire.Topics[1:]
+	case wire.TopicDrifts, wire.TopicEvents, wire.TopicState, wire.TopicStats:
+		return []wire.Topic{t}
+	}
+	return nil
+}
+
+// Subscribe adds a topic from the next message on; reply, unless nil, comes before the first of them. A topic that is
+// there already goes on as it did.
+func (c *Cursor) Subscribe(t wire.Topic, reply []byte) error {
+	topics := expand(t)
+	if topics == nil {
+		return fmt.Errorf("subscribe to topic %q: unknown", t)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	newest := c.hub.newest()
+	if !c.wantsMessages.Load() {
+		c.at = newest
+	}
+	for _, t := range topics {
+		if _, have := c.since[t]; have {
+			continue
+		}
+		c.since[t] = newest
+		if s := c.hub.stats.Load(); t == wire.TopicStats && s != nil {
+			c.stats = s.n - 1 // the newest is given at once
+		}
+	}
+	c.wants()
+	c.replyLocked(reply)
+	signal(c.awake)
+	return nil
+}
+
+// Unsubscribe takes a topic away; behind reply, unless nil, nothing of it comes.
+func (c *Cursor) Unsubscribe(t wire.Topic, reply []byte) error {
+	topics := expand(t)
+	if topics == nil {
+		return fmt.Errorf("unsubscribe from topic %q: unknown", t)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range topics {
+		delete(c.since, t)
+	}
+	c.wants()
+	c.replyLocked(reply)
+	return nil
+}
+
+func (c *Cursor) replyLocked(reply []byte) {
+	if reply != nil {
+		c.replies = append(c.replies, reply)
+		signal(c.awake)
+	}
+}
+
+// Reply puts a frame before everything that Next has not yet given. It waits while too many replies stand there, until
+// ctx ends.
+func (c *Cursor) Reply(ctx context.Context, frame []byte) error {
+	if err := c.waitForRoom(ctx); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.replyLocked(frame)
+	return nil
+}
+
+func (c *Cursor) waitForRoom(ctx context.Context) error {
+	for {
+		c.mu.Lock()
+		full := len(c.replies) >= mostReplies
+		c.mu.Unlock()
+		if !full {
+			return nil
+		}
+		select {
+		case <-c.room:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Next waits for frames and gives them in order, a batch at most: replies, then messages, then stats. Its error is ctx's,
+// the journal's, or ErrShutdown once the hub shuts down and everything published has been given.
+func (c *Cursor) Next(ctx context.Context) ([][]byte, error) {
+	for {
+		frames, err := c.take(ctx)
+		if len(frames) > 0 || err != nil {
+			return frames, err
+		}
+		select {
+		case <-c.awake:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (c *Cursor) take(ctx context.Context) ([][]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	frames := c.replies
+	if len(frames) > 0 {
+		c.replies = nil
+		signal(c.room)
+	}
+	if !c.wantsMessages.Load() {
+		frames = c.takeStats(frames)
+		return c.ended(frames)
+	}
+	for len(frames) < batch {
+		before := c.at
+		var err error
+		if frames, err = c.takeMessages(ctx, frames); err != nil {
+			return frames, err
+		}
+		if c.at == before {
+			break
+		}
+	}
+	frames = c.takeStats(frames)
+	return c.ended(frames)
+}
+
+// ended reports the shutdown once nothing is left.
+func (c *Cursor) ended(frames [][]byte) ([][]byte, error) {
+	if len(frames) == 0 && c.draining.Load() {
+		return nil, ErrShutdown
+	}
+	return frames, nil
+}
+
+// takeMessages moves on through the ring, or through the journal where the ring has already let go of what is next.
+func (c *Cursor) takeMessages(ctx context.Context, frames [][]byte) ([][]byte, error) {
+	c.hub.ringMu.RLock()
+	messages, ok := c.hub.ring.after(c.at)
+	if ok {
+		frames = c.pick(frames, messages)
+	}
+	newest := c.hub.ring.newest
+	c.hub.ringMu.RUnlock()
+	if ok {
+		return frames, nil
+	}
+	messages, err := c.hub.journal.After(ctx, c.at, c.topics(), batch)
+	if gap, ok := errors.AsType[*journal.GapError](err); ok {
+		return c.gap(frames, gap)
+	}
+	if err != nil {
+		return frames, err
+	}
+	c.hub.figures.fromJournal.Add(int64(len(messages)))
+	frames = c.pick(frames, messages)
+	if len(messages) < batch && c.at.Compare(newest) < 0 {
+		c.at = newest // the rest up to there is of other topics
+	}
+	return frames, nil
+}
+
+// pick adds the messages that are wanted, until the batch is full.
+func (c *Cursor) pick(frames [][]byte, messages []journal.Stored) [][]byte {
+	for _, m := range messages {
+		if len(frames) >= batch {
+			break
+		}
+		c.at = m.ID
+		if since, wanted := c.since[m.Topic]; wanted && m.ID.Compare(since) > 0 {
+			frames = append(frames, m.Body)
+		}
+	}
+	return frames
+}
+
+func (c *Cursor) topics() []wire.Topic {
+	var topics []wire.Topic
+	for t := range c.since {
+		if t != wire.TopicStats {
+			topics = append(topics, t)
+		}
+	}
+	slices.Sort(topics)
+	return topics
+}
+
+func (c *Cursor) gap(frames [][]byte, g *journal.GapError) ([][]byte, error) {
+	c.hub.figures.gaps.Add(1)
+	body, err := wire.Encode(wire.Message{
+		Type: wire.TypeGap, Timestamp: wire.At(c.hub.o.Now()), Replayed: c.hub.o.Replayed,
+		Payload: wire.Gap{Reason: "retention", From: c.at, To: g.Pruned, Lost: -1},
+	})
+	c.at = g.Pruned
+	return append(frames, body), err
+}
+
+// takeStats adds the newest stats message if it has not been given, and counts those it overwrote.
+func (c *Cursor) takeStats(frames [][]byte) [][]byte {
+	s := c.hub.stats.Load()
+	if _, wanted := c.since[wire.TopicStats]; !wanted || s == nil || s.n <= c.stats {
+		return frames
+	}
+	c.hub.figures.statsDropped.Add(int64(s.n - c.stats - 1))
+	c.stats = s.n
+	return append(frames, s.body)
+}
+
+// wants works out what the hub has to wake the cursor for.
+func (c *Cursor) wants() {
+	_, stats := c.since[wire.TopicStats]
+	c.wantsStats.Store(stats)
+	c.wantsMessages.Store(len(c.since) > 1 || len(c.since) == 1 && !stats)
+}
+
+// drain lets Next give what is there and then end.
+func (c *Cursor) drain() {
+	c.draining.Store(true)
+	signal(c.awake)
+}

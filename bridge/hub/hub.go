@@ -1,0 +1,277 @@
+// Package hub brings the journal's messages to whoever listens.
+//
+// In come the messages that the journal publishes and, every few seconds, its figures. Out they go to cursors: a Cursor is
+// a place in the journal's order, a set of topics and a few replies that wait. A Session is a Cursor with a WebSocket
+// behind it; both end when the hub shuts down.
+//
+// Guarantees:
+//   - Order: a cursor gives messages in the order of their ids, each once, whatever topics were named how often. all is
+//     the four others: subscribing to it is subscribing to each, unsubscribing from it is unsubscribing from each.
+//   - From then on: a topic gives messages that were published after Subscribe, none from before, and none is lost in
+//     between, because the newest id is read and the topic added under one lock. After Unsubscribe nothing more of the
+//     topic comes. The reply to either stands in the stream just where the change took effect.
+//   - Slow readers: nobody waits for a cursor. What it has not read stands in the ring of the newest messages, or else in
+//     the journal; where the journal no longer has it, a gap message says so. There is no queue of messages to overflow.
+//   - Statistics are a single value that the next one overwrites: a slow reader gets fewer, and they are counted.
+//   - Replies of one session are limited: when a client asks faster than it reads, it is not read any further.
+//
+// A session has one goroutine, the pump, which hands frames to melody. melody 1.4 drops what does not fit its queue and
+// tells nobody who writes; so at most window frames are under way, counted back when each is written, and the queue has
+// room for more than those. A frame that cannot be written within WriteWait ends the session. melody's own Close is not
+// used: it shuts the socket right behind the close frame, and a peer with something still under way would see a reset
+// instead of the code.
+//
+// Start reading at Hub and Cursor; session.go is the WebSocket side, ring.go the newest messages.
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tfdrift/tfdrift-falco/bridge/journal"
+	"github.com/tfdrift/tfdrift-falco/bridge/wire"
+)
+
+// Options of a hub. Zero durations and sizes mean the default named with them.
+type Options struct {
+	Log *slog.Logger     // nil discards
+	Now func() time.Time // nil is time.Now
+	// Replayed marks welcome and stats messages as the demo's.
+	Replayed bool
+	// RingMessages and RingBytes limit the newest messages held in memory: 4,096 and 32 MiB.
+	RingMessages, RingBytes int
+	// StatsEvery is how often stats are made: 5 s.
+	StatsEvery time.Duration
+	// PingPeriod is how often a session is pinged: 60 s. A peer silent for PongWait, 114 s, is let go.
+	PingPeriod, PongWait time.Duration
+	// WriteWait is how long one frame may take to be written: 10 s.
+	WriteWait time.Duration
+	// DrainWait is how long Shutdown lets sessions read what is already there: 2 s.
+	DrainWait time.Duration
+}
+
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	for _, d := range []struct {
+		at *time.Duration
+		is time.Duration
+	}{
+		{&o.StatsEvery, 5 * time.Second}, {&o.PingPeriod, 60 * time.Second}, {&o.PongWait, 114 * time.Second},
+		{&o.WriteWait, 10 * time.Second}, {&o.DrainWait, 2 * time.Second},
+	} {
+		if *d.at == 0 {
+			*d.at = d.is
+		}
+	}
+	if o.RingMessages == 0 {
+		o.RingMessages = 4096
+	}
+	if o.RingBytes == 0 {
+		o.RingBytes = 32 << 20
+	}
+	return o
+}
+
+// ErrShutdown is what cursors and new sessions get once the hub has shut down.
+var ErrShutdown = errors.New("the hub has shut down")
+
+// Hub is the one distributor over a journal. All methods may be called from many goroutines at once.
+type Hub struct {
+	journal *journal.Journal
+	o       Options
+	log     *slog.Logger
+	started time.Time
+	arrived chan struct{} // cap 1: the ring has grown
+
+	ringMu sync.RWMutex // taken after a Cursor's mu, never before
+	ring   ring
+
+	stats atomic.Pointer[statsFrame]
+
+	mu       sync.Mutex
+	closing  bool
+	cursors  map[*Cursor]struct{}
+	sessions map[*Session]struct{}
+	live     sync.WaitGroup // one for each session; Add under mu while not closing
+
+	figures figures
+}
+
+// statsFrame is the newest stats message; n counts them from 1.
+type statsFrame struct {
+	n    uint64
+	body []byte
+}
+
+// New makes a hub over j. It delivers while Run runs.
+func New(j *journal.Journal, o Options) *Hub {
+	h := &Hub{
+		journal: j, o: o.withDefaults(), arrived: make(chan struct{}, 1),
+		cursors: map[*Cursor]struct{}{}, sessions: map[*Session]struct{}{},
+	}
+	h.log = h.o.Log.With("component", "hub")
+	h.started = h.o.Now()
+	h.figures.closed = map[string]int64{}
+	h.ring = newRing(h.o.RingMessages, h.o.RingBytes)
+	newest := j.Follow(h.append)
+	h.ringMu.Lock()
+	h.ring.startAfter(newest)
+	h.ringMu.Unlock()
+	return h
+}
+
+// append is called by the journal's writer, which it must not hold up.
+func (h *Hub) append(messages []journal.Stored) {
+	h.ringMu.Lock()
+	for _, m := range messages {
+		h.ring.add(m)
+	}
+	h.ringMu.Unlock()
+	signal(h.arrived)
+}
+
+// Run delivers until ctx ends, and then shuts the hub down.
+func (h *Hub) Run(ctx context.Context) error {
+	ticker := time.NewTicker(h.o.StatsEvery)
+	defer ticker.Stop()
+	h.makeStats(ctx)
+	for {
+		select {
+		case <-h.arrived:
+			h.wake(func(c *Cursor) bool { return c.wantsMessages.Load() })
+		case <-ticker.C:
+			h.makeStats(ctx)
+		case <-ctx.Done():
+			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.o.DrainWait+h.o.WriteWait)
+			defer cancel()
+			return h.Shutdown(stop)
+		}
+	}
+}
+
+// wake wakes the cursors that want it.
+func (h *Hub) wake(wants func(*Cursor) bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c := range h.cursors {
+		if wants(c) {
+			signal(c.awake)
+		}
+	}
+}
+
+// makeStats replaces the stats message; where the journal cannot be read, the earlier one stands.
+func (h *Hub) makeStats(ctx context.Context) {
+	s, err := h.Stats(ctx)
+	var body []byte
+	if err == nil {
+		body, err = wire.Encode(wire.Message{
+			Type: wire.TypeStats, Topic: wire.TopicStats, Timestamp: wire.At(h.o.Now()), Payload: s, Replayed: h.o.Replayed,
+		})
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			h.log.Warn("stats not made", "error", err)
+		}
+		return
+	}
+	next := &statsFrame{n: 1, body: body}
+	if before := h.stats.Load(); before != nil {
+		next.n = before.n + 1
+	}
+	h.stats.Store(next)
+	h.wake(func(c *Cursor) bool { return c.wantsStats.Load() })
+}
+
+// Shutdown refuses new sessions and cursors, lets those there are read what has been published for DrainWait, and closes
+// sessions with 1001. It returns when all have ended; at ctx's end it cuts the remaining ones off and returns its error.
+// Later calls wait likewise.
+func (h *Hub) Shutdown(ctx context.Context) error {
+	h.mu.Lock()
+	h.closing = true
+	for c := range h.cursors {
+		c.drain()
+	}
+	for s := range h.sessions {
+		s.goAway()
+	}
+	h.mu.Unlock()
+
+	ended := make(chan struct{})
+	go func() { h.live.Wait(); close(ended) }()
+	drained := time.NewTimer(h.o.DrainWait)
+	defer drained.Stop()
+	for {
+		select {
+		case <-ended:
+			return nil
+		case <-drained.C:
+			h.each((*Session).stopSending)
+		case <-ctx.Done():
+			h.each((*Session).cut)
+			<-ended
+			return fmt.Errorf("shut down the hub: %w", ctx.Err())
+		}
+	}
+}
+
+func (h *Hub) each(do func(*Session)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s := range h.sessions {
+		do(s)
+	}
+}
+
+// Epoch is the journal's.
+func (h *Hub) Epoch() string { return h.journal.Epoch() }
+
+// Replayed reports that this is the demo.
+func (h *Hub) Replayed() bool { return h.o.Replayed }
+
+// Now is the time by the hub's clock.
+func (h *Hub) Now() time.Time { return h.o.Now() }
+
+// Drifts gives each drift once, the newest first; see journal.Drifts.
+func (h *Hub) Drifts(ctx context.Context, before wire.ID, limit int) (wire.List, error) {
+	return h.journal.Drifts(ctx, before, limit)
+}
+
+// Events gives the messages of topic events, the newest first; see journal.Events.
+func (h *Hub) Events(ctx context.Context, before wire.ID, limit int) (wire.List, error) {
+	return h.journal.Events(ctx, before, limit)
+}
+
+// States gives every state.
+func (h *Hub) States(ctx context.Context) ([]wire.State, error) { return h.journal.States(ctx) }
+
+// Stats gives the figures of this moment.
+func (h *Hub) Stats(ctx context.Context) (wire.Stats, error) {
+	s, err := h.journal.Counts(ctx)
+	if err != nil {
+		return wire.Stats{}, err
+	}
+	h.mu.Lock()
+	s.Clients = len(h.sessions)
+	h.mu.Unlock()
+	s.UptimeSeconds = int64(h.o.Now().Sub(h.started) / time.Second)
+	return s, nil
+}
+
+// signal leaves one value in a channel that holds one.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
