@@ -33,6 +33,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-json-experiment/json"
+
 	"github.com/tfdrift/tfdrift-falco/bridge/journal"
 	"github.com/tfdrift/tfdrift-falco/bridge/wire"
 )
@@ -242,24 +244,48 @@ func (h *Hub) Replayed() bool { return h.o.Replayed }
 // Now is the time by the hub's clock.
 func (h *Hub) Now() time.Time { return h.o.Now() }
 
-// Drifts gives each drift once, the newest first; see journal.Drifts.
-func (h *Hub) Drifts(ctx context.Context, before wire.ID, limit int) (wire.List, error) {
-	return h.journal.Drifts(ctx, before, limit)
+// List gives what a topic holds, at most limit items behind the cursor after (zero: from the start): drifts, each once and
+// as the newest message about it, and events, both the newest first; or all states by URI, for which the cursor and limit
+// mean nothing.
+func (h *Hub) List(ctx context.Context, t wire.Topic, after wire.ID, limit int) (list wire.List, err error) {
+	switch t {
+	case wire.TopicDrifts:
+		list, err = h.journal.Drifts(ctx, after, limit)
+	case wire.TopicEvents:
+		list, err = h.journal.Events(ctx, after, limit)
+	case wire.TopicState:
+		list, err = h.states(ctx)
+	default:
+		err = fmt.Errorf("list topic %q: want drifts, events or state", t)
+	}
+	return list, stopped(err)
 }
 
-// Events gives the messages of topic events, the newest first; see journal.Events.
-func (h *Hub) Events(ctx context.Context, before wire.ID, limit int) (wire.List, error) {
-	return h.journal.Events(ctx, before, limit)
+func (h *Hub) states(ctx context.Context) (list wire.List, err error) {
+	states, err := h.journal.States(ctx)
+	for _, s := range states {
+		item, err := json.Marshal(s, json.Deterministic(true))
+		if err != nil {
+			return wire.List{}, fmt.Errorf("encode state %q: %w", s.URI, err)
+		}
+		list.Items = append(list.Items, item)
+	}
+	return list, err
 }
 
-// States gives every state.
-func (h *Hub) States(ctx context.Context) ([]wire.State, error) { return h.journal.States(ctx) }
+// stopped tells the end of the bridge from a fault.
+func stopped(err error) error {
+	if errors.Is(err, journal.ErrClosed) {
+		return ErrShutdown
+	}
+	return err
+}
 
 // Stats gives the figures of this moment.
 func (h *Hub) Stats(ctx context.Context) (wire.Stats, error) {
 	s, err := h.journal.Counts(ctx)
 	if err != nil {
-		return wire.Stats{}, err
+		return wire.Stats{}, stopped(err)
 	}
 	h.mu.Lock()
 	s.Clients = len(h.sessions)

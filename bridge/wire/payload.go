@@ -201,3 +201,22 @@ type List struct {
 	Items []jsontext.Value `json:"items"`
 	Next  ID               `json:"next,omitzero"`
 }
+
+// QueryResult is the payload that answers a query: a List, and what it is of.
+type QueryResult struct {
+	What  Topic            `json:"what"` // drifts, events, state or stats
+	Items []jsontext.Value `json:"items"`
+	Next  ID               `json:"next,omitzero"`
+}
+
+// Ready is what the readiness endpoint answers.
+type Ready struct {
+	Ready  bool             `json:"ready"` // every check is well
+	Checks map[string]Check `json:"checks"`
+}
+
+// Check is one stage's state.
+type Check struct {
+	OK     bool   `json:"ok"`
+	Reason string `json:"reason,omitzero"` // what is missing, when not OK
+}

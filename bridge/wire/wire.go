@@ -30,6 +30,7 @@ const (
 	TypePong         Type = "pong"         // no payload
 	TypeSubscribed   Type = "subscribed"   // no payload; topic says which
 	TypeUnsubscribed Type = "unsubscribed" // no payload; topic says which
+	TypeQueryResult  Type = "query_result" // payload QueryResult
 	TypeGap          Type = "gap"          // payload Gap
 	TypeError        Type = "error"        // no payload; message says what was expected
 )
