@@ -55,7 +55,7 @@ type Feed struct {
 	path    string
 	watch   bool
 	options Options
-	passes  int                // walks so far, owned by Run
+	passes  int              // walks so far, owned by Run
 	files   map[fileID]*file // owned by Run; kept over calls, so that a second Run repeats nothing
 
 	mu    sync.Mutex // guards what follows
