@@ -77,6 +77,7 @@ func (f *Feed) read(ctx context.Context, path string, info os.FileInfo, emit fun
 	stop, err := f.readFrom(ctx, path, st, emit)
 	switch {
 	case stop != nil:
+		st.size = -1 // so that another Run takes up the rest
 		return stop
 	case errors.Is(err, os.ErrNotExist):
 		delete(f.files, id)
