@@ -43,9 +43,14 @@ func first(request jsontext.Value, places []string) []string {
 	return nil
 }
 
-// instances are the instances of the shape that the identifier names.
+// instances are the instances of the shape that the identifier names, each once however many of its attributes hold it.
 func (r *Resolver) instances(rec *trail.Record, s shape, id string) []view {
 	var views []view
+	type instance struct {
+		state   string
+		address tfstate.Address
+	}
+	seen := map[instance]bool{}
 	for _, c := range r.inventory.Lookup(rec.Account(), rec.Region, id) {
 		a := c.Instance.Address
 		if a.Type != s.Type || a.Data || a.Deposed != "" {
@@ -54,9 +59,11 @@ func (r *Resolver) instances(rec *trail.Record, s shape, id string) []view {
 		if s.Parent == "" && c.Role != inventory.Self || s.Parent != "" && string(c.Path) != s.Parent {
 			continue
 		}
-		if !has(c.Instance, s.Where) {
+		k := instance{c.State, a}
+		if seen[k] || !has(c.Instance, s.Where) {
 			continue
 		}
+		seen[k] = true
 		views = append(views, r.view(c, rec.EventTime))
 	}
 	return views

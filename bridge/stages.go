@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// stages are the running parts of the bridge, in the order in which data flows. They stop in that order, so that each
+// still takes what the one before it has: intake, states, correlate, subscribers, server.
+type stages struct {
+	ctx  context.Context // ends when the bridge is to stop; its cause is the first stage's error, if one failed
+	fail context.CancelCauseFunc
+	log  *slog.Logger
+	all  []stage
+}
+
+type stage struct {
+	name  string
+	stop  context.CancelFunc
+	ended chan struct{}
+}
+
+func newStages(ctx context.Context, log *slog.Logger) *stages {
+	s := &stages{log: log}
+	s.ctx, s.fail = context.WithCancelCause(ctx)
+	return s
+}
+
+// start runs one stage. A stage that ends without an error has done its work; one that fails ends the bridge.
+func (s *stages) start(name string, run func(context.Context) error) {
+	ctx, stop := context.WithCancel(context.WithoutCancel(s.ctx))
+	ended := make(chan struct{})
+	s.all = append(s.all, stage{name, stop, ended})
+	go func() {
+		defer close(ended)
+		if err := run(ctx); err != nil {
+			s.fail(fmt.Errorf("%s: %w", name, err))
+		}
+	}()
+}
+
+// stopWithin bounds the whole of a stop.
+const stopWithin = 10 * time.Second
+
+// wait returns when the bridge is to stop and every stage has ended, with the first stage's error.
+func (s *stages) wait() error {
+	<-s.ctx.Done()
+	deadline := time.After(stopWithin)
+	late := false
+	for _, st := range s.all {
+		st.stop()
+		if late {
+			continue // all are told; none is waited for any more
+		}
+		select {
+		case <-st.ended:
+		case <-deadline:
+			s.log.Error("stage does not stop, left behind", "stage", st.name)
+			late = true
+		}
+	}
+	if err := context.Cause(s.ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// listen opens an address at once, so that a port in use is told before anything runs.
+func listen(ctx context.Context, flag, address string) (net.Listener, error) {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%s %q: %w: name another address, or end the process that has it", flag, address, err)
+	}
+	return l, nil
+}
+
+// serveHTTP is a stage that serves handler until its context ends, and then lets requests under way finish.
+func serveHTTP(l net.Listener, handler http.Handler, log *slog.Logger) func(context.Context) error {
+	return func(ctx context.Context) error {
+		server := &http.Server{
+			Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute,
+			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		}
+		failed := make(chan error, 1)
+		go func() { failed <- server.Serve(l) }()
+		select {
+		case err := <-failed:
+			return err
+		case <-ctx.Done():
+		}
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin/2)
+		defer cancel()
+		if err := server.Shutdown(stop); err != nil {
+			_ = server.Close()
+		}
+		<-failed // http.ErrServerClosed
+		return nil
+	}
+}

@@ -1,0 +1,135 @@
+package trailmap_test
+
+import (
+	"context"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/tfdrift/tfdrift-falco/plugin/trail"
+	"github.com/tfdrift/tfdrift-falco/plugin/trailmap"
+	"github.com/tfdrift/tfdrift-falco/tfstate"
+	"github.com/tfdrift/tfdrift-falco/tfstate/inventory"
+	"github.com/tfdrift/tfdrift-falco/tfstate/source"
+)
+
+// written is when a case's first state was written; each further one a minute later. Records are made at their own time.
+var written = time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC)
+
+// TestCases runs testdata/*.txtar: states (*.tfstate, in order), one record (record.json), and what it must resolve to.
+func TestCases(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	for _, path := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			inv := inventory.New(inventory.Options{})
+			var record, want string
+			at := written
+			for _, f := range archive.Files {
+				switch {
+				case strings.HasSuffix(f.Name, ".tfstate"):
+					take(t, inv, f.Name, string(f.Data), at)
+					at = at.Add(time.Minute)
+				case f.Name == "record.json":
+					record = string(f.Data)
+				case f.Name == "want":
+					want = string(f.Data)
+				default:
+					t.Fatalf("unknown part %q", f.Name)
+				}
+			}
+			r, err := trailmap.New(inv, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rec, err := trail.Decode([]byte(strings.TrimSpace(record)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, spell(r.Resolve(rec))); diff != "" {
+				t.Errorf("resolution (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// take hands one state to the inventory. A name like "a-2.tfstate" is a later serial of "a.tfstate".
+func take(t *testing.T, inv *inventory.Inventory, name, text string, at time.Time) {
+	t.Helper()
+	base, _, _ := strings.Cut(strings.TrimSuffix(name, ".tfstate"), "-")
+	err := inv.Version(t.Context(), source.Version{
+		URI: "test://" + base, Written: at, Size: int64(len(text)),
+		Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil },
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+}
+
+// spell writes a resolution as the cases have it.
+func spell(r trailmap.Resolution) string {
+	if len(r.Targets) == 0 {
+		return "unresolved\n"
+	}
+	var b strings.Builder
+	for _, t := range r.Targets {
+		b.WriteString(string(t.Precision) + " " + t.Instance.Address.String() + " in " + t.State)
+		if t.Deleted {
+			b.WriteString(" deleted")
+		}
+		if t.Unchanged {
+			b.WriteString(" unchanged")
+		}
+		for _, also := range t.Also {
+			b.WriteString(" also " + also)
+		}
+		b.WriteByte('\n')
+		for _, a := range t.Attributes {
+			b.WriteString("  " + string(a.Path) + ": " + value(a.Old, a.OldKnown) + " -> " + value(a.New, a.NewKnown) + "\n")
+		}
+	}
+	return b.String()
+}
+
+func value(v []byte, known bool) string {
+	switch {
+	case !known:
+		return "unknown"
+	case v == nil:
+		return "absent"
+	}
+	return string(v)
+}
+
+// TestSensitiveValuesStayInside: a value that the state marks sensitive leaves only redacted, from both sides.
+func TestSensitiveValuesStayInside(t *testing.T) {
+	inv := inventory.New(inventory.Options{})
+	take(t, inv, "a.tfstate", `{"version":4,"terraform_version":"1.11.4","serial":1,"lineage":"a","outputs":{},"resources":[
+	 {"mode":"managed","type":"aws_s3_bucket_policy","name":"p","provider":"provider[\"registry.terraform.io/hashicorp/aws\"]","instances":[
+	  {"schema_version":0,"attributes":{"id":"b","bucket":"b","policy":"{\"Old\":\"secret-one\"}"},
+	   "sensitive_attributes":[[{"type":"get_attr","value":"policy"}]]}]}]}`, written)
+	r, err := trailmap.New(inv, tfstate.NewRedactor([]byte("0123456789abcdef")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, err := trail.Decode([]byte(`{"eventSource":"s3.amazonaws.com","eventName":"PutBucketPolicy","eventTime":"2026-11-20T10:05:00Z",
+	 "requestParameters":{"bucketName":"b","bucketPolicy":{"New":"secret-two"}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := spell(r.Resolve(rec))
+	if strings.Contains(got, "secret") || !strings.Contains(got, "(sensitive) hmac:") {
+		t.Errorf("got %s", got)
+	}
+}
