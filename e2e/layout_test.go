@@ -98,8 +98,8 @@ var table = []folder{
 
 	{path: "rules", is: "the rules file and Falco's drop-in configuration, embedded, and their tests",
 		testsToo: []string{"tfstate/...", "plugin/...", "bridge/..."}},
-	{path: "charts", is: "the Helm chart, and its tests",
-		testsToo: []string{"bridge/wire"}},
+	{path: "charts", is: "the Helm chart, and its tests with the real helm",
+		testsToo: []string{"plugin/field"}},
 	{path: "e2e", is: "whole-system tests that start the built binaries",
 		testsToo: []string{"bridge/wire", "plugin/trail"}},
 	{path: "e2e/host", is: "a real libsinsp host for the plugin, as tests start it"},
