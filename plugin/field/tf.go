@@ -27,7 +27,12 @@ var terraformFields = []Field{
 			}
 			return "false"
 		},
-		func(*Document) string { return "true" }).with("conversation"),
+		func(d *Document) string {
+			if d.Address == "" {
+				return "" // a finding is about no resource
+			}
+			return "true"
+		}),
 	ofTarget("tf.address", "Resource Address", "the address of the resource instance, as Terraform prints it.",
 		func(t *trailmap.Target) string { return t.Instance.Address.String() },
 		func(d *Document) string { return d.Address }).with("conversation"),
@@ -72,7 +77,7 @@ var terraformFields = []Field{
 		Name: "tf.attributes", Display: "Changed Attributes", Desc: "the paths of the changed attributes, as Terraform spells them.", List: true,
 		get: attributePaths,
 	},
-	valueField("tf.attribute", "New Value", "the new value of the attribute with that path, or of the first one below it: text as it is, anything else as JSON, 'null' for an attribute that is gone; absent where it is not known.",
+	valueField("tf.attribute", "New Value", "the new value of the attribute with that path (ingress.0.to_port stands for ingress[0].to_port), or of the first one below it: text as it is, anything else as JSON, 'null' for an attribute that is gone; absent where it is not known.",
 		func(a attribute) (jsontext.Value, bool) { return a.New, a.NewKnown }),
 	valueField("tf.old", "Old Value", "the old value of the attribute with that path, in the same form as tf.attribute.",
 		func(a attribute) (jsontext.Value, bool) { return a.Old, a.OldKnown }),
@@ -236,17 +241,25 @@ func valueField(name, display, desc string, side func(a attribute) (jsontext.Val
 	}}
 }
 
-// find gives the attribute with the path, else the first one below it.
+// find gives the attribute with the path, else the first one below it. An argument in a condition of Falco cannot have
+// brackets, so ingress.0.cidr_blocks stands for ingress[0].cidr_blocks too.
 func find(attributes []attribute, path string) (attribute, bool) {
-	if i := slices.IndexFunc(attributes, func(a attribute) bool { return string(a.Path) == path }); i >= 0 {
-		return attributes[i], true
+	path = dotted(path)
+	for _, exact := range []bool{true, false} {
+		for _, a := range attributes {
+			rest, ok := strings.CutPrefix(dotted(string(a.Path)), path)
+			if ok && path != "" && (rest == "" || !exact && rest[0] == '.') {
+				return a, true
+			}
+		}
 	}
-	i := slices.IndexFunc(attributes, func(a attribute) bool {
-		rest, below := strings.CutPrefix(string(a.Path), path)
-		return below && path != "" && (rest[0] == '.' || rest[0] == '[')
-	})
-	if i < 0 {
-		return attribute{}, false
+	return attribute{}, false
+}
+
+// dotted spells a path with a dot before every step.
+func dotted(path string) string {
+	if !strings.ContainsRune(path, '[') {
+		return path
 	}
-	return attributes[i], true
+	return strings.NewReplacer(`["`, ".", `"]`, "", "[", ".", "]", "").Replace(path)
 }
