@@ -142,7 +142,9 @@ func run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 		running.start("demo", replay.Run)
 	}
 	log.Info("serving the feed", "address", feedAddress.Addr().String(), "page", "http://"+feedAddress.Addr().String()+"/", "version", version)
-	return running.wait()
+	err = running.wait()
+	log.Info("stopped")
+	return err
 }
 
 // follow reads every state once, lets the alerts go, and then watches.
