@@ -157,7 +157,7 @@ func TestRunStopsWithTheTakersError(t *testing.T) {
 		got += string(r)
 		return nil
 	}
-	if err := f.Run(t.Context(), take); err != stop {
+	if err := f.Run(t.Context(), take); !errors.Is(err, stop) {
 		t.Fatalf("Run: %v", err)
 	}
 	// What was refused is handed out again, what was taken is not.
@@ -372,8 +372,8 @@ func writeLarge(t *testing.T, path string, size int) {
 		}
 		n += w
 	}
-	b.WriteString("]}")
-	if err := errors.Join(b.Flush(), f.Close()); err != nil {
+	_, err = b.WriteString("]}")
+	if err := errors.Join(err, b.Flush(), f.Close()); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -158,13 +158,13 @@ func (f *Feed) readOpen(ctx context.Context, handle *os.File, st *file, emit fun
 func open(handle *os.File) (text io.Reader, compressed bool, err error) {
 	var magic [2]byte
 	if n, err := handle.ReadAt(magic[:], 0); n < 2 || magic != [2]byte{0x1f, 0x8b} {
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = nil
 		}
 		return handle, false, err
 	}
 	text, err = gzip.NewReader(bufio.NewReaderSize(handle, 64<<10))
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {

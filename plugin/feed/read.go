@@ -81,7 +81,7 @@ func (r *reader) run(each func(item) error) error {
 			return r.stopped
 		case err == nil:
 			r.start, r.within = r.offset(), 0
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return broken
 		case !r.resume(err):
 			return errors.Join(broken, err)
@@ -190,7 +190,7 @@ func (r *reader) object(each func(item) error) error {
 
 // cutOff makes the end of the text inside a value an io.ErrUnexpectedEOF.
 func cutOff(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

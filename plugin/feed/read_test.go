@@ -105,7 +105,7 @@ func TestReadStopsWithTheTakersError(t *testing.T) {
 	for _, want := range []error{io.EOF, io.ErrUnexpectedEOF, errors.New("enough")} {
 		calls := 0
 		err := feed.Read(strings.NewReader(record("a")+record("b")), func([]byte) error { calls++; return want })
-		if err != want || calls != 1 {
+		if !errors.Is(err, want) || calls != 1 {
 			t.Errorf("got %v after %d calls, want %v after one", err, calls, want)
 		}
 	}

@@ -32,8 +32,10 @@ func ofRecord(name, display, desc string, get func(r *trail.Record) string) Fiel
 	}}
 }
 
-// at makes a field of the value below a part of the record; without names, of the whole part as JSON.
+// at makes a field of the value below a part of the record; without names, of the whole part as JSON. What the call sent
+// and got back may hold what a state calls sensitive.
 func at(name, display, desc string, of part, names ...string) Field {
+	secretive := strings.HasPrefix(name, "ct.request") || strings.HasPrefix(name, "ct.response") || name == "ct.additionaleventdata"
 	return Field{Name: name, Display: display, Desc: desc, get: func(x *Extractor, _ string) (any, bool) {
 		if x.decode(); x.record == nil {
 			return nil, false
@@ -41,6 +43,9 @@ func at(name, display, desc string, of part, names ...string) Field {
 		v, ok := trail.Member(of(x.record), names...)
 		if !ok {
 			return nil, false
+		}
+		if secretive {
+			v = x.mask(v)
 		}
 		return text(v), true
 	}}

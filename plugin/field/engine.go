@@ -24,6 +24,7 @@ type Engine struct {
 	log       *slog.Logger
 	retry     time.Duration
 	inventory *inventory.Inventory
+	redactor  *tfstate.Redactor
 	resolver  *trailmap.Resolver // nil without states
 	sources   []source.Source
 
@@ -34,11 +35,11 @@ type Engine struct {
 // NewEngine prepares the states; nothing is read but the key file. The error names the member of the configuration.
 func NewEngine(c Config, log *slog.Logger) (*Engine, error) {
 	e := &Engine{log: log, retry: 10 * time.Second}
-	redactor, err := redactor(c.SensitiveKeyFile)
-	if err != nil {
+	var err error
+	if e.redactor, err = redactor(c.SensitiveKeyFile); err != nil {
 		return nil, err
 	}
-	e.inventory = inventory.New(inventory.Options{Redactor: redactor, Log: log, OnSerial: e.onSerial})
+	e.inventory = inventory.New(inventory.Options{Redactor: e.redactor, Log: log, OnSerial: e.onSerial})
 	for _, uri := range c.States {
 		s, err := file.New(uri, file.Options{Log: log, Poll: time.Duration(c.PollSeconds) * time.Second})
 		if err != nil {
@@ -47,7 +48,7 @@ func NewEngine(c Config, log *slog.Logger) (*Engine, error) {
 		e.sources = append(e.sources, s)
 	}
 	if len(e.sources) > 0 {
-		if e.resolver, err = trailmap.New(e.inventory, redactor); err != nil {
+		if e.resolver, err = trailmap.New(e.inventory, e.redactor); err != nil {
 			return nil, fmt.Errorf("load knowledge: %w", err)
 		}
 	}
@@ -69,7 +70,11 @@ func redactor(keyFile string) (*tfstate.Redactor, error) {
 }
 
 // Extractor makes one more extractor over the engine's states.
-func (e *Engine) Extractor() *Extractor { return NewExtractor(e.inventory, e.resolver) }
+func (e *Engine) Extractor() *Extractor {
+	x := NewExtractor(e.inventory, e.resolver)
+	x.redactor = e.redactor
+	return x
+}
 
 // States tells of every state read so far.
 func (e *Engine) States() []inventory.Info { return e.inventory.States() }

@@ -97,6 +97,51 @@ func TestManaged(t *testing.T) {
 	}
 }
 
+// TestSensitiveValuesAreMasked: what the state marks must not leave by way of the record either.
+func TestSensitiveValuesAreMasked(t *testing.T) {
+	dir := t.TempDir()
+	path, key := filepath.Join(dir, "prod.tfstate"), filepath.Join(dir, "key")
+	if err := os.WriteFile(key, []byte(strings.Repeat("k", 32)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mark := func(attribute string) string {
+		return strings.Replace(stateText(3, true), `"sensitive_attributes":[]`,
+			`"sensitive_attributes":[[{"type":"get_attr","value":"`+attribute+`"}]]`, 1)
+	}
+	for _, test := range []struct {
+		name, state, config string
+		hidden, shown       []string
+	}{
+		{"a value of the state", mark("bucket"), "", []string{"logs-1"}, []string{"BlockPublicPolicy", "true"}},
+		{"a value of the state, with a key", mark("bucket"), key, []string{"logs-1"}, []string{"hmac:", "true"}},
+		{"a new value", mark("block_public_acls"), "", []string{"false"}, []string{"BlockPublicAcls"}},
+		{"a new value, with a key", mark("block_public_acls"), key, []string{"false"}, []string{"true", "logs-1", "hmac:"}},
+		{"nothing", stateText(3, true), "", []string{"(sensitive)"}, []string{"logs-1", "false", "true"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			writeState(t, path, test.state)
+			e := engine(t, fmt.Sprintf(`{"states":[%q],"sensitive_key_file":%q}`, path, test.config))
+			e.Load(t.Context())
+			x := e.Extractor()
+			x.Load([]byte(publicAccess))
+			got, _ := get(x, "ct.request", "")
+			if managed, _ := get(x, "tf.managed", ""); managed != "true" {
+				t.Fatalf("tf.managed is %v", managed)
+			}
+			for _, word := range test.hidden {
+				if strings.Contains(got.(string), word) {
+					t.Errorf("%s is shown in %s", word, got)
+				}
+			}
+			for _, word := range test.shown {
+				if !strings.Contains(got.(string), word) {
+					t.Errorf("%s is not shown in %s", word, got)
+				}
+			}
+		})
+	}
+}
+
 func TestWatchHandsOutChanges(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "prod.tfstate")

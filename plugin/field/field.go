@@ -17,6 +17,7 @@ import (
 
 	"github.com/tfdrift/tfdrift-falco/plugin/trail"
 	"github.com/tfdrift/tfdrift-falco/plugin/trailmap"
+	"github.com/tfdrift/tfdrift-falco/tfstate"
 	"github.com/tfdrift/tfdrift-falco/tfstate/inventory"
 )
 
@@ -53,6 +54,7 @@ func Table() []Field { return slices.Concat(recordFields, serviceFields, terrafo
 type Extractor struct {
 	inventory *inventory.Inventory
 	resolver  *trailmap.Resolver
+	redactor  *tfstate.Redactor // of what a record holds; nil masks without a hash
 	fields    []Field
 
 	payload    []byte // of the event at hand, ours
@@ -61,6 +63,7 @@ type Extractor struct {
 	change     *Document     // nil for anything else
 	resolved   bool
 	resolution trailmap.Resolution
+	secrets    *secrets // of the resolution, nil before they are needed
 }
 
 // NewExtractor makes an Extractor. Both may be nil: then the fields that need the states have no values.
@@ -72,7 +75,7 @@ func NewExtractor(inv *inventory.Inventory, res *trailmap.Resolver) *Extractor {
 func (x *Extractor) Load(payload []byte) {
 	x.payload = append(x.payload[:0], payload...)
 	x.decoded, x.record, x.change = false, nil, nil
-	x.resolved, x.resolution = false, trailmap.Resolution{}
+	x.resolved, x.resolution, x.secrets = false, trailmap.Resolution{}, nil
 }
 
 // Get gives the value of the field at the index in Table: a string, a uint64, or for a List a []string. false means that

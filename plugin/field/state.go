@@ -83,7 +83,7 @@ func Encode(s inventory.Serial) [][]byte {
 	}
 	for _, f := range s.Findings {
 		d := base
-		d.Action, d.Detail = string(f.Kind), shorten(f.Detail)
+		d.Action, d.Detail = f.Kind, shorten(f.Detail)
 		all = append(all, d.encode())
 	}
 	return all
