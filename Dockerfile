@@ -1,9 +1,9 @@
 # The bridge, the plugin and the rules in one image: the bridge runs from it, and beside it the Helm chart's init container
 # copies the plugin out of it for Falco. Build with: docker build --build-arg VERSION=$(git describe --tags) .
 
-# The plugin is loaded into another process, so it needs a libc no newer than that process has. Bookworm's glibc is 2.36:
-# the library loads in Falco's own images, Debian 12 and Ubuntu 24.04 and newer. For an older host build this stage on an
-# older base.
+# The plugin is loaded into another process, so it must not ask for a newer libc than that process has. Built on Bookworm
+# (glibc 2.36) it asks for symbols up to glibc 2.34, as Falco's own images, Debian 12, Ubuntu 22.04 and RHEL 9 have them. For an
+# older host build this stage on an older base.
 FROM golang:1.26-bookworm AS build
 WORKDIR /src
 COPY go.mod go.sum ./

@@ -553,6 +553,25 @@ func TestNotes(t *testing.T) {
 	}
 }
 
+// TestReadme: the example is one that the chart takes, and the address named is the one it makes.
+func TestReadme(t *testing.T) {
+	readme := read(t, chart+"/README.md")
+	_, example, _ := strings.Cut(readme, "```yaml\n")
+	example, _, ok := strings.Cut(example, "```")
+	if !ok {
+		t.Fatal("no example in the README")
+	}
+	file := filepath.Join(t.TempDir(), "values.yaml")
+	if err := os.WriteFile(file, []byte(example), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all := render(t, file)
+	all.one(t, "DaemonSet", "")
+	if name := strings.TrimPrefix(all.one(t, "Deployment", "").Metadata.Name, "rel-"); !strings.Contains(readme, "deploy/"+name+" ") {
+		t.Errorf("the README does not name deploy/%s", name)
+	}
+}
+
 func TestOldKubernetesIsRefused(t *testing.T) {
 	_, err := runHelm(t, "template", "rel", chart, "--kube-version", "1.27.0")
 	if err == nil || !strings.Contains(err.Error(), "kubeVersion") {
