@@ -2,6 +2,7 @@ package rules_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -248,6 +249,9 @@ func only(t *testing.T, file *host.RulesFile, rule string) string {
 	return filter
 }
 
+// patience bounds the wait for something that must happen.
+const patience = 60 * time.Second
+
 // firstAfter starts the host over a state and, once it has read that, writes the state anew: a record shows that it has, as
 // records come after the states. It gives the first line printed then, and the state's URI.
 func firstAfter(t *testing.T, h *host.Host, filter, format string, before, after []byte) (line, uri string) {
@@ -256,8 +260,10 @@ func firstAfter(t *testing.T, h *host.Host, filter, format string, before, after
 	path := filepath.Join(dir, "prod.tfstate")
 	put(t, path, before)
 	put(t, filepath.Join(dir, "records", "ready.json"), []byte(`{"eventName":"Ready","eventType":"AwsApiCall","eventSource":"ready"}`))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
 	ready := false
-	err := h.Watch(t.Context(), host.Query{
+	err := h.Watch(ctx, host.Query{
 		Init: initConfig(t, path), Records: "file://" + filepath.Join(dir, "records") + "?watch=true",
 		Filter: "ct.src = ready or (" + filter + ")", Format: strings.TrimSpace(format),
 	}, func(printed string) bool {
