@@ -97,7 +97,7 @@ var table = []folder{
 		mayImport: []string{"tfstate/...", "plugin/...", "bridge/...", "rules"}},
 
 	{path: "rules", is: "the rules file and Falco's drop-in configuration, embedded, and their tests",
-		testsToo: []string{"tfstate/...", "plugin/...", "bridge/..."}},
+		testsToo: []string{"tfstate/...", "plugin/...", "bridge/...", "e2e/host"}},
 	{path: "charts", is: "the Helm chart, and its tests with the real helm",
 		testsToo: []string{"plugin/field"}},
 	{path: "e2e", is: "whole-system tests that start the built binaries",
