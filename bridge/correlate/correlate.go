@@ -116,16 +116,16 @@ func ended(ctx context.Context, err error) error {
 	return fmt.Errorf("correlate: %w", err)
 }
 
-// alerts works off the inbox, batch by batch. Serials that wait go first: they are older than the alerts that come after
-// them, and what they say makes the answer better.
+// alerts works off the inbox, batch by batch. Serials that were handed over before an alert was stored are told before
+// it is judged: hence they are taken after the batch is read.
 func (c *Correlator) alerts(ctx context.Context) error {
 	var after int64
 	for {
-		if err := c.waitingSerials(ctx); err != nil {
-			return err
-		}
 		entries, err := c.journal.Pending(ctx, after, batch)
 		if err != nil || len(entries) == 0 {
+			return err
+		}
+		if err := c.waitingSerials(ctx); err != nil {
 			return err
 		}
 		commit, err := c.judge(ctx, entries)
