@@ -208,7 +208,7 @@ func (b *bridge) watch(topics ...string) *client {
 	return c
 }
 
-// await reads until a message of the type is what is wanted.
+// await reads until a message of the type ("" is any) is what is wanted.
 func (c *client) await(kind string, wanted func(message) bool) message {
 	c.t.Helper()
 	_ = c.conn.SetReadDeadline(time.Now().Add(patience))
@@ -222,7 +222,7 @@ func (c *client) await(kind string, wanted func(message) bool) message {
 			c.t.Fatalf("a frame is not one JSON document: %v: %q", err, text)
 		}
 		c.seen = append(c.seen, m)
-		if m.Type == kind && wanted(m) {
+		if (kind == "" || m.Type == kind) && wanted(m) {
 			return m
 		}
 	}

@@ -14,6 +14,7 @@
 package trailmap
 
 import (
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -149,7 +150,7 @@ func (v view) target() Target {
 func (r *Resolver) finish(t Target, attributes []Attribute, same func(a, b jsontext.Value) bool) Target {
 	precision := Exact
 	for _, a := range attributes {
-		if a.OldKnown && a.NewKnown && same(a.Old, a.New) {
+		if a.OldKnown && a.NewKnown && (same(a.Old, a.New) || redacted(a.New) && tfstate.Equal(r.redact(a.Old), a.New)) {
 			continue
 		}
 		if !a.OldKnown || !a.NewKnown {
@@ -170,12 +171,16 @@ func (r *Resolver) finish(t Target, attributes []Attribute, same func(a, b jsont
 	return t
 }
 
+// redact hides a value, unless the plugin hid it already, under the same key, before Falco saw it.
 func (r *Resolver) redact(v jsontext.Value) jsontext.Value {
-	if v == nil {
-		return nil
+	if v == nil || redacted(v) {
+		return v
 	}
 	return r.redactor.Value(v)
 }
+
+// redacted reports a value that a Redactor hid with a hash.
+func redacted(v jsontext.Value) bool { return strings.HasPrefix(scalar(v), "(sensitive) hmac:") }
 
 // merge makes one target of what several states claim: the same type and provider id. The first stays, the others are
 // named in Also.

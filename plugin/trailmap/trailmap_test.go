@@ -132,4 +132,24 @@ func TestSensitiveValuesStayInside(t *testing.T) {
 	if strings.Contains(got, "secret") || !strings.Contains(got, "(sensitive) hmac:") {
 		t.Errorf("got %s", got)
 	}
+	// What the plugin hid is compared as it is, and not hidden once more.
+	masked := func(hash string) string {
+		rec, err := trail.Decode([]byte(`{"eventSource":"s3.amazonaws.com","eventName":"PutBucketPolicy","eventTime":"2026-11-20T10:05:00Z",
+	 "requestParameters":{"bucketName":"b","bucketPolicy":"` + hash + `"}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return spell(r.Resolve(rec))
+	}
+	if got := masked("(sensitive) hmac:000000000000"); !strings.Contains(got, `-> "(sensitive) hmac:000000000000"`) {
+		t.Errorf("hidden by the plugin: got %s", got)
+	}
+	_, old, _ := strings.Cut(got, `policy: "`)
+	old, _, _ = strings.Cut(old, `"`)
+	if got := masked(old); !strings.Contains(got, "unchanged") {
+		t.Errorf("hidden by the plugin, unchanged: got %s", got)
+	}
+	if got := masked("(sensitive)"); !strings.Contains(got, "-> unknown") {
+		t.Errorf("hidden without a key: got %s", got)
+	}
 }

@@ -111,10 +111,11 @@ func quote(s string) jsontext.Value {
 	return b
 }
 
-// hidden reports the texts that AWS services write in place of a value they keep to themselves.
+// hidden reports the texts that AWS services, and a Redactor without a key, write in place of a value they keep to
+// themselves.
 func hidden(v jsontext.Value) bool {
 	switch s := scalar(v); s {
-	case "HIDDEN_DUE_TO_SECURITY_REASONS", "<sensitiveDataRemoved>", "sensitiveDataRemoved":
+	case "HIDDEN_DUE_TO_SECURITY_REASONS", "<sensitiveDataRemoved>", "sensitiveDataRemoved", "(sensitive)":
 		return true
 	default:
 		return s != "" && strings.Trim(s, "*") == ""
