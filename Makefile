@@ -57,7 +57,7 @@ fuzz: ## Run every fuzz target for FUZZTIME.
 
 .PHONY: generate
 generate: ## Write anew what is made from code: golden files, field tables, the chart's copy of the rules.
-	cp rules/tfdrift_rules.yaml charts/tfdrift-falco/files/tfdrift_rules.yaml
+	cp rules/tfdrift_rules.yaml rules/config.d/tfdrift.yaml charts/tfdrift-falco/files/
 	$(GO) test ./bridge/wire -run Golden -update
 	$(GO) test ./plugin/field -run Readme -update
 

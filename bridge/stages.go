@@ -99,7 +99,9 @@ func serveHTTP(l net.Listener, handler http.Handler, log *slog.Logger) func(cont
 		if err := server.Shutdown(stop); err != nil {
 			_ = server.Close()
 		}
-		<-failed // http.ErrServerClosed
+		if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
 		return nil
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -344,7 +345,7 @@ func TestWrongStartsAreExplained(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			out, err := exec.Command(binary(t), c.args...).CombinedOutput()
 			var exit *exec.ExitError
-			if !asExit(err, &exit) || exit.ExitCode() != 2 {
+			if !errors.As(err, &exit) || exit.ExitCode() != 2 {
 				t.Errorf("got %v, want exit status 2", err)
 			}
 			if !strings.Contains(string(out), c.says) {
@@ -352,10 +353,4 @@ func TestWrongStartsAreExplained(t *testing.T) {
 			}
 		})
 	}
-}
-
-func asExit(err error, into **exec.ExitError) bool {
-	e, ok := err.(*exec.ExitError)
-	*into = e
-	return ok
 }
