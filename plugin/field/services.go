@@ -9,32 +9,32 @@ import (
 // The fields of single services, as in Falco's cloudtrail plugin. The s3.cnt.* fields there are absent where they are
 // documented to be 0, and count the calls of every service as S3's; here they are what is documented.
 var serviceFields = []Field{
-	ofRecord("s3.uri", "Key URI", "the s3 URI (s3://<bucket>/<key>).", func(r *trail.Record) string {
+	ofRecord("s3.uri", "Object", "the object as s3://BUCKET/KEY.", func(r *trail.Record) string {
 		bucket, key := member(r.Request, "bucketName"), member(r.Request, "key")
 		if bucket == "" || key == "" {
 			return ""
 		}
 		return "s3://" + bucket + "/" + key
 	}).with("conversation"),
-	at("s3.bucket", "Bucket Name", "the bucket name for s3 events.", request, "bucketName").with("conversation"),
-	at("s3.key", "Key Name", "the S3 key name.", request, "key"),
-	number("s3.bytes", "Total Bytes", "the size of an s3 download or upload, in bytes.", func(r *trail.Record) (uint64, bool) {
+	at("s3.bucket", "Bucket", "requestParameters.bucketName.", request, "bucketName").with("conversation"),
+	at("s3.key", "Key", "requestParameters.key.", request, "key"),
+	number("s3.bytes", "Bytes moved", "bytes that went in and out of a bucket.", func(r *trail.Record) (uint64, bool) {
 		return transferred(r, "bytesTransferredIn", "bytesTransferredOut")
 	}),
-	number("s3.bytes.in", "Bytes In", "the size of an s3 upload, in bytes.", func(r *trail.Record) (uint64, bool) {
+	number("s3.bytes.in", "Bytes in", "bytes that went into a bucket.", func(r *trail.Record) (uint64, bool) {
 		return transferred(r, "bytesTransferredIn")
 	}).with("hidden"),
-	number("s3.bytes.out", "Bytes Out", "the size of an s3 download, in bytes.", func(r *trail.Record) (uint64, bool) {
+	number("s3.bytes.out", "Bytes out", "bytes that came out of a bucket.", func(r *trail.Record) (uint64, bool) {
 		return transferred(r, "bytesTransferredOut")
 	}).with("hidden"),
-	s3Count("s3.cnt.get", "N Get Ops", "the number of get operations: 1 for GetObject events, 0 for other s3 events.",
+	s3Count("s3.cnt.get", "Object read", "1 for GetObject, 0 for any other call to S3.",
 		func(name string) bool { return name == "GetObject" }),
-	s3Count("s3.cnt.put", "N Put Ops", "the number of put operations: 1 for PutObject events, 0 for other s3 events.",
+	s3Count("s3.cnt.put", "Object written", "1 for PutObject, 0 for any other call to S3.",
 		func(name string) bool { return name == "PutObject" }),
-	s3Count("s3.cnt.other", "N Other Ops", "the number of non I/O operations: 0 for GetObject and PutObject events, 1 for other s3 events.",
+	s3Count("s3.cnt.other", "Other S3 call", "0 for GetObject and PutObject, 1 for any other call to S3.",
 		func(name string) bool { return name != "GetObject" && name != "PutObject" }),
-	ofRecord("ec2.name", "Instance Name", "the name of the ec2 instances, typically stored in the instance tags.", instanceName),
-	ofRecord("ec2.imageid", "Image Id", "(Deprecated) the ID for the image used to run the ec2 instance. Replace with ec2.imageids[0].",
+	ofRecord("ec2.name", "Instance name", "the Name tag that RunInstances gives its instances.", instanceName),
+	ofRecord("ec2.imageid", "Image", "the first of ec2.imageids, which says more.",
 		func(r *trail.Record) string {
 			if ids := imageIDs(r); len(ids) > 0 {
 				return ids[0]
@@ -42,7 +42,7 @@ var serviceFields = []Field{
 			return ""
 		}),
 	{
-		Name: "ec2.imageids", Display: "Image Ids", Desc: "the list of image IDs for the ec2 instances involved.", List: true, Index: true,
+		Name: "ec2.imageids", Display: "Images", Desc: "the images of the instances that a call started or names; with an index, one of them.", List: true, Index: true,
 		get: func(x *Extractor, arg string) (any, bool) {
 			if x.decode(); x.record == nil {
 				return nil, false
@@ -50,10 +50,10 @@ var serviceFields = []Field{
 			return pick(imageIDs(x.record), arg)
 		},
 	},
-	at("ecr.repository", "ECR Repository name", "the name of the ecr Repository specified in the request.", request, "repositoryName"),
-	at("ecr.imagetag", "Image Tag", "the tag of the image specified in the request.", request, "imageTag"),
-	at("iam.role", "IAM Role", "the IAM role specified in the request.", request, "roleName"),
-	at("iam.policy", "IAM Policy", "the IAM policy specified in the request.", request, "policyName"),
+	at("ecr.repository", "Repository", "requestParameters.repositoryName.", request, "repositoryName"),
+	at("ecr.imagetag", "Image tag", "requestParameters.imageTag.", request, "imageTag"),
+	at("iam.role", "Role", "requestParameters.roleName.", request, "roleName"),
+	at("iam.policy", "Policy", "requestParameters.policyName.", request, "policyName"),
 }
 
 // number makes a field of a number that a record may have.
