@@ -194,7 +194,8 @@ func (h *Host) Watch(ctx context.Context, q Query, each func(line string) (more 
 	case stopped != nil:
 		return fmt.Errorf("watch with filter %q: %w: %s", q.Filter, stopped, tail(log.Bytes()))
 	}
-	return fmt.Errorf("watch with filter %q: %w: %s", q.Filter, errors.Join(errEnded, err), tail(log.Bytes()))
+	return fmt.Errorf("watch with filter %q: %w: %s", q.Filter, errors.Join(ErrEnded, err), tail(log.Bytes()))
 }
 
-var errEnded = errors.New("the host ended by itself")
+// ErrEnded is wrapped by the error of Watch where the host ended although nobody stopped it.
+var ErrEnded = errors.New("the host ended by itself")
