@@ -2,8 +2,6 @@ package falco
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"log/slog"
 	"time"
 
@@ -21,35 +19,34 @@ type DirectOptions struct {
 	Metrics prometheus.Registerer // nil keeps the figures unregistered
 }
 
-// Direct takes CloudTrail records from a feed. Records that change nothing are left out. A full journal holds up the
-// reading; nothing is dropped.
+// Direct takes CloudTrail records from a feed. Records that change nothing are left out. At most two batches of 256 records
+// wait; then a journal that cannot keep up, or refuses, holds up the reading. Nothing is dropped.
 type Direct struct {
-	journal *journal.Journal
-	feed    *feed.Feed
-	log     *slog.Logger
-	metrics metrics
+	*intake
+	feed *feed.Feed
 }
 
 // NewDirect makes the intake of one feed.
 func NewDirect(j *journal.Journal, f *feed.Feed, o DirectOptions) *Direct {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	return &Direct{journal: j, feed: f, log: o.Log.With("component", "falco", "intake", intakeDirect), metrics: newMetrics(o.Metrics, intakeDirect)}
+	return &Direct{intake: newIntake(intakeDirect, j, o.Log, o.Metrics), feed: f}
 }
+
+// Status is false while the journal stores nothing. What the feed cannot read is in the feed's own figures and log.
+func (d *Direct) Status() (ok bool, reason string) { return d.status.get() }
 
 const (
 	directBatch  = 256
 	directLinger = 50 * time.Millisecond // how long a record waits for others to be stored with
 )
 
-// Run reads until the feed ends or ctx does, and then returns nil. An error is the journal's.
+// Run reads until the feed ends or ctx does, and then returns nil. What was read by then is stored. An error is that of a
+// journal which was closed, or did not take the last records when ctx had ended; or the feed's.
 func (d *Direct) Run(ctx context.Context) error {
-	alerts := make(chan journal.Alert)
-	work, ctx := errgroup.WithContext(ctx)
+	alerts := make(chan journal.Alert, directBatch)
+	work, reading := errgroup.WithContext(ctx)
 	work.Go(func() error {
 		defer close(alerts)
-		err := d.feed.Run(ctx, func(text []byte) error {
+		err := d.feed.Run(reading, func(text []byte) error {
 			a, ok := d.alert(text)
 			if !ok {
 				return nil
@@ -57,11 +54,11 @@ func (d *Direct) Run(ctx context.Context) error {
 			select {
 			case alerts <- a:
 				return nil
-			case <-ctx.Done():
-				return ctx.Err()
+			case <-reading.Done():
+				return reading.Err()
 			}
 		})
-		if ctx.Err() != nil {
+		if reading.Err() != nil {
 			return nil
 		}
 		return err
@@ -70,60 +67,50 @@ func (d *Direct) Run(ctx context.Context) error {
 	return work.Wait()
 }
 
+// alert makes an alert of a record; false for one that changes nothing, or is none.
 func (d *Direct) alert(text []byte) (journal.Alert, bool) {
 	rec, err := trail.Decode(text)
 	if err != nil {
-		d.metrics.faults.WithLabelValues("not_a_record").Inc()
-		d.log.Debug("record cannot be read", "cause", err)
+		d.metrics.fault("not_a_record")
+		if d.said.first("not_a_record") {
+			d.log.Warn("record cannot be read", "bytes", len(text), "cause", err)
+		}
 		return journal.Alert{}, false
 	}
 	if !rec.Mutating() {
 		return journal.Alert{}, false
 	}
-	id := rec.EventID
-	if id == "" {
-		sum := sha256.Sum256(text)
-		id = hex.EncodeToString(sum[:])
-	}
-	return journal.Alert{Key: key("record", id), Intake: intakeDirect, Time: rec.EventTime, Record: text}, true
+	d.metrics.received.Inc()
+	return journal.Alert{Key: recordKey(rec.EventID, text), Intake: intakeDirect, Time: rec.EventTime, Record: text}, true
 }
 
-// store puts what has gathered, at the latest directLinger after its first.
+// store puts what has gathered, a full batch at once and a part of one directLinger after its first record.
 func (d *Direct) store(ctx context.Context, alerts <-chan journal.Alert) error {
 	var batch []journal.Alert
+	var first time.Time
 	var due <-chan time.Time
-	put := func() error {
-		if len(batch) == 0 {
-			return nil
-		}
-		start := time.Now()
-		stored, err := d.journal.Put(context.WithoutCancel(ctx), batch...)
-		if err != nil {
-			return err
-		}
-		d.metrics.stored.Add(float64(stored))
-		d.metrics.repeated.Add(float64(len(batch) - stored))
-		d.metrics.latency.Observe(time.Since(start).Seconds())
-		batch, due = nil, nil
-		return nil
-	}
-	for {
+	for more := true; more; {
+		var a journal.Alert
 		select {
-		case a, more := <-alerts:
-			if !more {
-				return put()
+		case a, more = <-alerts:
+			if more {
+				batch = append(batch, a)
 			}
-			batch = append(batch, a)
-			if due == nil {
-				due = time.After(directLinger)
+			if len(batch) == 1 && due == nil {
+				first, due = time.Now(), time.After(directLinger)
 			}
-			if len(batch) < directBatch {
+			if more && len(batch) < directBatch {
 				continue
 			}
 		case <-due:
 		}
-		if err := put(); err != nil {
+		if len(batch) == 0 {
+			continue
+		}
+		if err := d.persist(ctx, first, batch); err != nil {
 			return err
 		}
+		batch, due = nil, nil
 	}
+	return nil
 }

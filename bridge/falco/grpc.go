@@ -13,10 +13,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/falcosecurity/client-go/pkg/api/outputs"
 	"github.com/falcosecurity/client-go/pkg/client"
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/tfdrift/tfdrift-falco/bridge/journal"
 )
@@ -25,78 +27,99 @@ import (
 type GRPCOptions struct {
 	// Address is unix:///PATH or, with the three files, HOST:PORT: Falco's network output asks for mTLS.
 	Address                   string
-	CertFile, KeyFile, CAFile string
+	CertFile, KeyFile, CAFile string                // read anew at each connection
 	Log                       *slog.Logger          // nil logs nothing
 	Metrics                   prometheus.Registerer // nil keeps the figures unregistered
-	// Idle is how long to wait for alerts before asking for more, 250 ms if 0; MaxBackoff the longest pause between two
-	// connections, 30 s if 0.
-	Idle, MaxBackoff time.Duration
+	// Idle is how long to wait for alerts before asking for more, and so about the longest an alert waits in Falco; 100 ms
+	// if 0.
+	Idle time.Duration
+	// MaxBackoff is the longest pause between two connections, 30 s if 0.
+	MaxBackoff time.Duration
 }
 
 // GRPC takes alerts from the gRPC output of Falco 0.43 and older. Falco hands each alert to one client only and forgets it:
-// what was received is stored before more is asked for, and nothing received is given up when the intake ends.
+// what was received is stored before more is asked for, and when the intake ends it asks for no more, takes what is under
+// way and stores that too. At most two batches of 64 alerts wait here.
 type GRPC struct {
-	status
-	journal *journal.Journal
-	o       GRPCOptions
-	config  client.Config
-	log     *slog.Logger
-	metrics metrics
+	*intake
+	address          string
+	config           client.Config
+	idle, maxBackoff time.Duration
 }
 
-// NewGRPC checks the address; Run connects.
+// NewGRPC checks the address; Run connects. The error quotes the address.
 func NewGRPC(j *journal.Journal, o GRPCOptions) (*GRPC, error) {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
+	if o.Idle <= 0 {
+		o.Idle = 100 * time.Millisecond
 	}
-	if o.Idle == 0 {
-		o.Idle = 250 * time.Millisecond
-	}
-	if o.MaxBackoff == 0 {
+	if o.MaxBackoff <= 0 {
 		o.MaxBackoff = 30 * time.Second
 	}
-	g := &GRPC{journal: j, o: o, log: o.Log.With("component", "falco", "intake", intakeGRPC), metrics: newMetrics(o.Metrics, intakeGRPC)}
-	if strings.HasPrefix(o.Address, "unix://") {
-		g.config.UnixSocketPath = o.Address
-		return g, nil
-	}
-	host, port, err := net.SplitHostPort(o.Address)
-	if err != nil {
-		return nil, fmt.Errorf("falco gRPC address %q: want unix:///run/falco/falco.sock or HOST:PORT: %w", o.Address, err)
-	}
-	number, err := strconv.ParseUint(port, 10, 16)
+	config, err := target(o)
 	if err != nil {
 		return nil, fmt.Errorf("falco gRPC address %q: %w", o.Address, err)
 	}
-	if o.CertFile == "" {
-		return nil, fmt.Errorf("falco gRPC address %q: Falco's network output asks for mTLS: name a certificate, its key and the CA", o.Address)
+	g := &GRPC{
+		intake: newIntake(intakeGRPC, j, o.Log, o.Metrics), address: o.Address, config: config,
+		idle: o.Idle, maxBackoff: o.MaxBackoff,
 	}
-	g.config.Hostname, g.config.Port = host, uint16(number)
-	g.config.CertFile, g.config.KeyFile, g.config.CARootFile = o.CertFile, o.KeyFile, o.CAFile
+	g.status.set(aboutConnection, "falco gRPC output: not yet connected", 0)
 	return g, nil
 }
 
-// Run takes alerts until ctx ends, and then returns nil; it connects anew as long as it takes. An error is the journal's.
+// Messages may be larger than gRPC's usual 4 MiB: with json_output every field comes three times, and a stream does not
+// survive a message that is too large.
+const maxMessage = 64 << 20
+
+// target makes client-go's configuration of an address.
+func target(o GRPCOptions) (client.Config, error) {
+	config := client.Config{DialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage))}}
+	if path, socket := strings.CutPrefix(o.Address, "unix://"); socket || strings.HasPrefix(o.Address, "/") {
+		config.UnixSocketPath = "unix://" + path
+		return config, nil
+	}
+	host, port, err := net.SplitHostPort(o.Address)
+	if err != nil {
+		return config, fmt.Errorf("want unix:///run/falco/falco.sock or HOST:PORT: %w", err)
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return config, fmt.Errorf("port %q: want a number up to 65535", port)
+	}
+	if o.CertFile == "" || o.KeyFile == "" || o.CAFile == "" {
+		return config, errors.New("Falco's network output asks for mTLS: name a certificate, its key and the CA") //nolint:revive,staticcheck // a name
+	}
+	if strings.Contains(host, ":") { // client-go puts host and port together as they are
+		host = "[" + host + "]"
+	}
+	config.Hostname, config.Port = host, uint16(number)
+	config.CertFile, config.KeyFile, config.CARootFile = o.CertFile, o.KeyFile, o.CAFile
+	// Finds a peer that is gone without a word. Falco's server takes pings more often than every five minutes for abuse.
+	config.DialOptions = append(config.DialOptions, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 6 * time.Minute, Timeout: 20 * time.Second}))
+	return config, nil
+}
+
+// Status is false, with the reason and what to do, while there is no stream of alerts, while the journal stores nothing, and
+// while Falco sends alerts without fields.
+func (g *GRPC) Status() (ok bool, reason string) { return g.status.get() }
+
+// Run takes alerts until ctx ends, and then returns nil; it connects anew as long as it takes. An error is that of a journal
+// which was closed, or did not take the last alerts when ctx had ended.
 func (g *GRPC) Run(ctx context.Context) error {
-	pause := backoff.NewExponentialBackOff()
-	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, g.o.MaxBackoff
-	g.set("falco gRPC output: not yet connected")
+	pause := newPause(200*time.Millisecond, g.maxBackoff)
 	for {
-		received, err := g.session(ctx)
-		var broken *journalError
-		switch {
-		case errors.As(err, &broken):
-			return broken.err
-		case ctx.Err() != nil:
+		s := &session{GRPC: g, received: make(chan *outputs.Response, grpcBatch)}
+		err := s.run(ctx)
+		if refused, ok := errors.AsType[*storeError](err); ok {
+			return refused.error
+		}
+		if ctx.Err() != nil {
 			return nil
-		case received:
+		}
+		if s.worked {
 			pause.Reset()
 		}
-		reason := g.reason(err)
-		if g.set(reason) {
-			g.log.Warn("no alerts by gRPC, connecting anew", "cause", reason)
-		}
-		g.metrics.faults.WithLabelValues("disconnected").Inc()
+		g.disconnected(err)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -105,108 +128,222 @@ func (g *GRPC) Run(ctx context.Context) error {
 	}
 }
 
-type journalError struct{ err error }
-
-func (e *journalError) Error() string { return e.err.Error() }
-
-// reason names what is wrong in words that help.
-func (g *GRPC) reason(err error) string {
-	if path := strings.TrimPrefix(g.config.UnixSocketPath, "unix://"); path != "" {
-		if _, stat := os.Stat(path); errors.Is(stat, fs.ErrNotExist) {
-			return fmt.Sprintf("falco gRPC socket %q does not exist: Falco 0.44 removed gRPC output, use http_output there; before, set grpc and grpc_output enabled", path)
-		}
+func (g *GRPC) connected() {
+	if g.status.set(aboutConnection, "", 0) {
+		g.log.Info("receiving Falco's alerts by gRPC", "address", g.address)
 	}
-	return fmt.Sprintf("falco gRPC output %q: %v", g.o.Address, err)
 }
 
-// session is one connection; received says whether it worked at all. It ends with an error, or with nil when ctx ended.
+func (g *GRPC) disconnected(err error) {
+	g.metrics.fault("disconnected")
+	reason := g.reason(err)
+	g.status.set(aboutConnection, reason, 0)
+	if g.said.first(reason) {
+		g.log.Warn("no alerts by gRPC, connecting anew", "cause", reason)
+	}
+}
+
+// reason says what is wrong with the connection in words that help.
+func (g *GRPC) reason(err error) string {
+	if path, socket := strings.CutPrefix(g.config.UnixSocketPath, "unix://"); socket {
+		switch _, found := os.Stat(path); {
+		case errors.Is(found, fs.ErrNotExist):
+			return fmt.Sprintf("falco gRPC socket %q does not exist: Falco 0.44 removed gRPC output, use http_output; before that, set grpc.enabled and grpc_output.enabled to true and share the socket's folder", path)
+		case errors.Is(found, fs.ErrPermission), strings.Contains(grpcstatus.Convert(err).Message(), "permission denied"):
+			return fmt.Sprintf("falco gRPC socket %q: permission denied: run the bridge as a user who may write to it", path)
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		return fmt.Sprintf("falco gRPC output %q ended the stream, as it does when Falco stops", g.address)
+	}
+	return fmt.Sprintf("falco gRPC output %q: %s", g.address, grpcstatus.Convert(err).Message())
+}
+
+const (
+	grpcBatch = 64
+	// drainQuiet is how long nothing must come before the last alerts count as taken, drainMost how long that may take.
+	drainQuiet = 250 * time.Millisecond
+	drainMost  = 3 * time.Second
+)
+
+// storeError tells the journal's errors from the connection's.
+type storeError struct{ error }
+
+// session is one connection. Three goroutines work on it, so that Falco's sending never waits for ours: one receives, one
+// asks, and the caller of run stores.
+type session struct {
+	*GRPC
+	stream   outputs.Service_SubClient
+	received chan *outputs.Response
+	gone     error // why the stream ended; to be read when received is closed
+	worked   bool  // Falco answered, or at least listened for a while
+}
+
+// run ends with the stream's error, with a *storeError, or when ctx has ended.
 //
 // client-go's OutputsWatch is not used: it asks for the first alerts only after an idle time, reports the server's end as
 // success, and loses a received alert when it is cancelled.
-func (g *GRPC) session(ctx context.Context) (received bool, err error) {
-	conn, err := client.NewForConfig(ctx, &g.config)
+func (s *session) run(ctx context.Context) error {
+	conn, err := client.NewForConfig(ctx, &s.config)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer func() { _ = conn.Close() }()
 	service, err := conn.Outputs()
 	if err != nil {
-		return false, err
+		return err
 	}
+	// The stream outlives ctx, until what is under way has been taken.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	stream, err := service.Sub(life)
-	if err != nil {
-		return false, err
+	connecting := context.AfterFunc(ctx, end)
+	defer connecting()
+	if s.stream, err = service.Sub(life); err != nil {
+		return err
 	}
-	g.set("") // a stream is only made over a connection that stands
-	responses, ended := make(chan *outputs.Response), make(chan error, 1)
-	go func() {
-		defer close(responses)
-		for {
-			r, err := stream.Recv()
-			if err != nil {
-				ended <- err
-				return
-			}
-			responses <- r
-		}
-	}()
-	err = g.exchange(ctx, stream, responses, &received)
-	// Whatever has been received meanwhile is stored too, before and after the connection is cut.
+	if !connecting() {
+		return ctx.Err()
+	}
+	go s.receive()
+	asks, asked := make(chan struct{}, 1), make(chan struct{})
+	go s.ask(asks, asked)
+
+	err = s.exchange(ctx, asks)
+	close(asks)
+	if err == nil && ctx.Err() != nil {
+		err = s.drain(ctx, end, asked)
+	}
 	end()
-	for r := range responses {
-		if put := g.take(life, r); put != nil {
-			err = put
-		}
+	<-asked
+	for r := range s.received { // on an error too: whatever has been received is stored
+		err = errors.Join(err, s.store(ctx, r))
 	}
-	if gone := <-ended; err == nil && ctx.Err() == nil {
-		err = gone
+	if err != nil {
+		return err
 	}
-	return received, err
+	return s.gone
 }
 
-// exchange asks for alerts and takes them: Falco sends what it has, and then waits to be asked again.
-func (g *GRPC) exchange(ctx context.Context, stream outputs.Service_SubClient, responses <-chan *outputs.Response, received *bool) error {
-	idle := time.NewTimer(0)
-	defer idle.Stop()
+func (s *session) receive() {
+	defer close(s.received)
 	for {
+		r, err := s.stream.Recv()
+		if err != nil {
+			s.gone = err
+			return
+		}
+		s.received <- r
+	}
+}
+
+// ask sends a request for each value. An error needs no telling: it ends the stream, which receive sees.
+func (s *session) ask(asks <-chan struct{}, done chan<- struct{}) {
+	defer close(done)
+	for range asks {
+		_ = s.stream.Send(&outputs.Request{})
+	}
+}
+
+// exchange asks for alerts and stores them: Falco sends what it has, and then waits to be asked again. It returns nil when
+// ctx or the stream has ended.
+func (s *session) exchange(ctx context.Context, asks chan<- struct{}) error {
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for times := 0; ; {
 		select {
-		case r, open := <-responses:
+		case r, open := <-s.received:
 			if !open {
 				return nil
 			}
-			*received = true
-			if err := g.take(ctx, r); err != nil {
+			s.worked = true
+			s.connected()
+			if err := s.store(ctx, r); err != nil {
 				return err
 			}
-			idle.Reset(g.o.Idle)
-		case <-idle.C:
-			if err := stream.Send(&outputs.Request{}); err != nil && !errors.Is(err, io.EOF) {
-				return err
+		case <-next.C:
+			if times++; times > 1 { // Falco did not refuse the first request
+				s.worked = true
+				s.connected()
 			}
-			idle.Reset(g.o.Idle)
+			select {
+			case asks <- struct{}{}:
+			default: // the one before is not even sent
+			}
 		case <-ctx.Done():
+			return nil
+		}
+		next.Reset(s.idle)
+	}
+}
+
+// drain tells Falco that nothing more will be asked for, and stores what still comes.
+func (s *session) drain(ctx context.Context, end context.CancelFunc, asked <-chan struct{}) error {
+	most := time.AfterFunc(drainMost, end)
+	defer most.Stop()
+	<-asked // a request and the end must not be sent at once
+	_ = s.stream.CloseSend()
+	quiet := time.NewTimer(drainQuiet)
+	defer quiet.Stop()
+	for {
+		select {
+		case r, open := <-s.received:
+			if !open {
+				return nil
+			}
+			if err := s.store(ctx, r); err != nil {
+				return err
+			}
+			quiet.Reset(drainQuiet)
+		case <-quiet.C:
 			return nil
 		}
 	}
 }
 
-// take stores one alert.
-func (g *GRPC) take(ctx context.Context, r *outputs.Response) error {
-	start := time.Now()
-	a, err := FromGRPC(r)
-	if err != nil && !errors.Is(err, ErrBlind) {
-		g.metrics.faults.WithLabelValues("not_an_alert").Inc()
-		g.log.Warn("response is no alert", "cause", err)
+// store puts an alert, together with what came right after it, into the journal.
+func (s *session) store(ctx context.Context, r *outputs.Response) error {
+	arrived := time.Now()
+	var alerts []journal.Alert
+	for n := 0; r != nil && n < grpcBatch; n++ {
+		if a, ok := s.decode(r); ok {
+			alerts = append(alerts, a)
+		}
+		select {
+		case r = <-s.received: // nil when closed
+		default:
+			r = nil
+		}
+	}
+	if len(alerts) == 0 {
 		return nil
 	}
-	stored, err := g.journal.Put(context.WithoutCancel(ctx), a)
-	if err != nil {
-		return &journalError{err}
+	if err := s.persist(ctx, arrived, alerts); err != nil {
+		return &storeError{err}
 	}
-	g.metrics.stored.Add(float64(stored))
-	g.metrics.repeated.Add(float64(1 - stored))
-	g.metrics.latency.Observe(time.Since(start).Seconds())
 	return nil
+}
+
+// decode makes an alert of a response and tells of what is wrong with it.
+func (s *session) decode(r *outputs.Response) (journal.Alert, bool) {
+	a, err := FromGRPC(r)
+	kind, usable := complaint(err)
+	if kind != "" {
+		s.metrics.fault(kind)
+	}
+	if kind != "" && kind != "blind" && s.said.first(kind+" "+r.GetRule()) {
+		s.log.Warn("alert lacks what correlation needs", "rule", r.GetRule(), "cause", err)
+	}
+	if usable {
+		s.metrics.received.Inc()
+	}
+	if a.Source != "internal" && usable {
+		reason := ""
+		if kind == "blind" {
+			reason = err.Error()
+		}
+		if s.status.set(aboutFalco, reason, 0) && reason != "" {
+			s.log.Warn("alerts lack what correlation needs", "cause", reason)
+		}
+	}
+	return a, usable
 }

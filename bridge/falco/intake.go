@@ -1,0 +1,196 @@
+package falco
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/go-json-experiment/json"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tfdrift/tfdrift-falco/bridge/journal"
+)
+
+// intake is what the three ways in share: the journal, the figures, and what is said of troubles. It is safe for
+// concurrent use.
+type intake struct {
+	journal *journal.Journal
+	log     *slog.Logger
+	metrics metrics
+	status  status
+	said    said
+}
+
+func newIntake(name string, j *journal.Journal, log *slog.Logger, reg prometheus.Registerer) *intake {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &intake{journal: j, log: log.With("component", "falco", "intake", name), metrics: newMetrics(reg, name)}
+}
+
+// putWithin bounds the wait for the journal's writer; a put that runs out of it is not stored.
+const putWithin = 10 * time.Second
+
+// put stores alerts, whatever becomes of who sent them: what has arrived whole is not given up.
+func (i *intake) put(ctx context.Context, arrived time.Time, alerts ...journal.Alert) error {
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), putWithin)
+	defer cancel()
+	stored, err := i.journal.Put(within, alerts...)
+	if err != nil {
+		i.metrics.fault("journal")
+		if i.status.set(aboutJournal, "the journal cannot store alerts: "+err.Error(), 0) {
+			i.log.Error("alerts cannot be stored", "count", len(alerts), "cause", err)
+		}
+		return err
+	}
+	i.status.set(aboutJournal, "", 0)
+	i.metrics.stored.Add(float64(stored))
+	i.metrics.repeated.Add(float64(len(alerts) - stored))
+	i.metrics.latency.Observe(time.Since(arrived).Seconds())
+	return nil
+}
+
+// persist stores alerts that nobody sends a second time: it tries until the journal takes them or is closed, or ctx has
+// ended and one last try is refused. It is the back pressure: meanwhile nothing more is taken in.
+func (i *intake) persist(ctx context.Context, arrived time.Time, alerts []journal.Alert) error {
+	pause := newPause(100*time.Millisecond, 5*time.Second)
+	for {
+		last := ctx.Err() != nil
+		err := i.put(ctx, arrived, alerts...)
+		if err == nil {
+			return nil
+		}
+		if alerts = i.encodable(alerts); len(alerts) == 0 {
+			return nil
+		}
+		if last || errors.Is(err, journal.ErrClosed) {
+			return fmt.Errorf("store %d alerts: %w", len(alerts), err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause.NextBackOff()):
+		}
+	}
+}
+
+// encodable leaves out what the journal will never take, so that one such alert does not stop all others for good.
+func (i *intake) encodable(alerts []journal.Alert) []journal.Alert {
+	return slices.DeleteFunc(slices.Clone(alerts), func(a journal.Alert) bool {
+		_, err := json.Marshal(a, lenient)
+		if err != nil {
+			i.metrics.fault("not_an_alert")
+			i.log.Error("alert cannot be encoded and is left out", "rule", a.Rule, "cause", err)
+		}
+		return err != nil
+	})
+}
+
+// pause grows from one try to the next, with jitter, up to a limit.
+type pause struct {
+	*backoff.ExponentialBackOff
+	limit time.Duration
+}
+
+func newPause(first, limit time.Duration) pause {
+	p := backoff.NewExponentialBackOff()
+	p.InitialInterval, p.MaxInterval, p.Multiplier = first, limit, 2
+	p.Reset()
+	return pause{p, limit}
+}
+
+// NextBackOff keeps to the limit, which the jitter of the library may exceed.
+func (p pause) NextBackOff() time.Duration { return min(p.ExponentialBackOff.NextBackOff(), p.limit) }
+
+// What a status can be about, beside single senders.
+const (
+	aboutConnection = "connection"
+	aboutJournal    = "journal"
+	aboutFalco      = "falco"
+)
+
+// status is what is wrong now, by what it is about. At most maxTroubles are kept; further ones are not noted.
+type status struct {
+	mu       sync.Mutex
+	troubles map[string]trouble
+}
+
+type trouble struct {
+	reason string
+	until  time.Time // zero: until it is told to be over
+}
+
+const maxTroubles = 256
+
+// set notes the reason, or with "" that the trouble is over, and reports whether that is news. A trouble with a duration
+// ends by itself when it was not noted again for so long.
+func (s *status) set(about, reason string, lasts time.Duration) (news bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, was := s.troubles[about]
+	if reason == "" {
+		delete(s.troubles, about)
+		return was
+	}
+	if !was && len(s.troubles) >= maxTroubles {
+		return false
+	}
+	if s.troubles == nil {
+		s.troubles = map[string]trouble{}
+	}
+	t := trouble{reason: reason}
+	if lasts > 0 {
+		t.until = time.Now().Add(lasts)
+	}
+	s.troubles[about] = t
+	return before.reason != reason
+}
+
+// get joins what is wrong, naming the first few reasons.
+func (s *status) get() (ok bool, reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	maps.DeleteFunc(s.troubles, func(_ string, t trouble) bool { return !t.until.IsZero() && now.After(t.until) })
+	var reasons []string
+	for _, about := range slices.Sorted(maps.Keys(s.troubles)) {
+		reasons = append(reasons, s.troubles[about].reason)
+	}
+	const most = 3
+	if more := len(reasons) - most; more > 0 {
+		reasons = append(reasons[:most], fmt.Sprintf("and %d more", more))
+	}
+	return len(reasons) == 0, strings.Join(reasons, "; ")
+}
+
+// said keeps the log from repeating itself.
+type said struct {
+	mu   sync.Mutex
+	when map[string]time.Time
+}
+
+const (
+	sayAgain = time.Hour
+	maxSaid  = 1024
+)
+
+// first reports whether the cause was not logged within the last hour, and takes it as logged.
+func (s *said) first(cause string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if when, known := s.when[cause]; known && now.Sub(when) < sayAgain {
+		return false
+	}
+	if s.when == nil || len(s.when) >= maxSaid {
+		s.when = map[string]time.Time{}
+	}
+	s.when[cause] = now
+	return true
+}
