@@ -72,7 +72,7 @@ func (r *Resolver) instances(rec *trail.Record, s shape, id string) []view {
 func has(i *tfstate.Instance, where map[string]string) bool {
 	for attribute, want := range where {
 		v, ok := i.Get(tfstate.Path(attribute))
-		if !ok || scalar(v) != want {
+		if !ok || trail.Text(v) != want {
 			return false
 		}
 	}

@@ -52,16 +52,15 @@ func leaves(request jsontext.Value) []leaf {
 		switch {
 		case depth > maxDepth:
 		case v.Kind() == '"':
-			if s := scalar(v); len(s) >= minIdentifier && len(s) <= maxIdentifier && !strings.ContainsAny(s, " \n\t{") {
+			if s := trail.Text(v); len(s) >= minIdentifier && len(s) <= maxIdentifier && !strings.ContainsAny(s, " \n\t{") {
 				found = append(found, leaf{name, s})
 			}
 		case v.Kind() == '{':
-			members(v, func(n string, value jsontext.Value) bool {
-				walk(n, value, depth+1)
-				return true
-			})
+			trail.Members(v, func(n []byte, value jsontext.Value) { walk(string(n), value, depth+1) })
 		case v.Kind() == '[':
-			elements(v, func(e jsontext.Value) { walk(name, e, depth+1) })
+			for _, e := range elements(v) {
+				walk(name, e, depth+1)
+			}
 		}
 	}
 	walk("", request, 0)
@@ -111,7 +110,7 @@ func belongs(rec *trail.Record, l leaf, c inventory.Candidate) bool {
 	}
 	service, _, _ := strings.Cut(rec.EventSource, ".")
 	if arn, ok := c.Instance.Get("arn"); ok {
-		if parts := strings.SplitN(scalar(arn), ":", 4); len(parts) == 4 {
+		if parts := strings.SplitN(trail.Text(arn), ":", 4); len(parts) == 4 {
 			return parts[2] == service
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/tfdrift/tfdrift-falco/plugin/trail"
 	"github.com/tfdrift/tfdrift-falco/tfstate"
 )
 
@@ -37,7 +38,7 @@ func samePolicy(a, b jsontext.Value) bool {
 
 func canonicalPolicy(v jsontext.Value) (jsontext.Value, bool) {
 	if v.Kind() == '"' {
-		v = jsontext.Value(scalar(v))
+		v = jsontext.Value(trail.Text(v))
 	}
 	if v.Kind() != '{' {
 		return nil, false

@@ -180,7 +180,7 @@ func (r *Resolver) redact(v jsontext.Value) jsontext.Value {
 }
 
 // redacted reports a value that a Redactor hid with a hash.
-func redacted(v jsontext.Value) bool { return strings.HasPrefix(scalar(v), "(sensitive) hmac:") }
+func redacted(v jsontext.Value) bool { return strings.HasPrefix(trail.Text(v), "(sensitive) hmac:") }
 
 // merge makes one target of what several states claim: the same type and provider id. The first stays, the others are
 // named in Also.

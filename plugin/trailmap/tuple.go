@@ -115,7 +115,7 @@ func (e entry) items(request jsontext.Value) []jsontext.Value {
 	var values []jsontext.Value
 	for _, place := range e.Items {
 		for _, v := range at(request, place) {
-			elements(v, func(e jsontext.Value) { values = append(values, e) })
+			values = append(values, elements(v)...)
 		}
 		if len(values) > 0 {
 			return values
@@ -222,11 +222,11 @@ func valuesOf(atoms []atom, column string) []string {
 // keep is a list with only the values named left in it.
 func keep(list jsontext.Value, values []string) jsontext.Value {
 	kept := []jsontext.Value{}
-	elements(list, func(e jsontext.Value) {
-		if slices.Contains(values, strings.ToLower(scalar(e))) {
+	for _, e := range elements(list) {
+		if slices.Contains(values, strings.ToLower(trail.Text(e))) {
 			kept = append(kept, e)
 		}
-	})
+	}
 	text, _ := json.Marshal(kept)
 	return text
 }
@@ -256,11 +256,11 @@ func (r *Resolver) inList(s shape, t tuple, v view, parent string, items []item,
 
 func added(s shape, t tuple, list jsontext.Value, known bool, parent string, items []item) []Attribute {
 	had := map[string]bool{}
-	elements(list, func(e jsontext.Value) {
+	for _, e := range elements(list) {
 		for _, a := range t.atoms(s.columns(e, parent)) {
 			had[a.text] = true
 		}
-	})
+	}
 	var attributes []Attribute
 	for _, it := range items {
 		fresh := slices.DeleteFunc(slices.Clone(it.atoms), func(a atom) bool { return had[a.text] })
@@ -315,25 +315,25 @@ func removed(s shape, t tuple, list jsontext.Value, parent string, items []item)
 		}
 	}
 	var attributes []Attribute
-	elements(list, func(e jsontext.Value) {
+	for _, e := range elements(list) {
 		own := t.atoms(s.columns(e, parent))
 		left := slices.DeleteFunc(slices.Clone(own), func(a atom) bool { return gone[a.text] })
 		if len(left) == len(own) {
-			return
+			continue
 		}
 		a := Attribute{Path: tfstate.Path(s.List), Old: e, OldKnown: true, NewKnown: true, Member: identity(own)}
 		if len(left) > 0 {
 			a.New = s.reduced(e, own, left)
 		}
 		attributes = append(attributes, a)
-	})
+	}
 	return attributes
 }
 
 // reduced is a member of which only some atoms are left.
 func (s shape) reduced(e jsontext.Value, own, left []atom) jsontext.Value {
 	members := map[string]jsontext.Value{}
-	each(e, members)
+	trail.Members(e, func(name []byte, value jsontext.Value) { members[string(name)] = value })
 	for column, attribute := range s.Columns {
 		if was, is := valuesOf(own, column), valuesOf(left, column); len(was) != len(is) {
 			members[attribute] = keep(members[attribute], is)
@@ -341,11 +341,4 @@ func (s shape) reduced(e jsontext.Value, own, left []atom) jsontext.Value {
 	}
 	text, _ := json.Marshal(members, json.Deterministic(true))
 	return text
-}
-
-func each(object jsontext.Value, into map[string]jsontext.Value) {
-	members(object, func(name string, value jsontext.Value) bool {
-		into[name] = value
-		return true
-	})
 }

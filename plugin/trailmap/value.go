@@ -1,80 +1,41 @@
 package trailmap
 
 import (
-	"bytes"
-	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tfdrift/tfdrift-falco/plugin/trail"
 )
 
-var lenient = []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
-
-// members walks the members of an object; it does nothing for any other value, or after a fault in the JSON.
-func members(v jsontext.Value, each func(name string, value jsontext.Value) bool) {
-	d := jsontext.NewDecoder(bytes.NewReader(v), lenient...)
-	if open, err := d.ReadToken(); err != nil || open.Kind() != '{' {
-		return
-	}
-	for d.PeekKind() == '"' {
-		token, err := d.ReadToken()
-		if err != nil {
-			return
-		}
-		name := token.String()
-		value, err := d.ReadValue()
-		if err != nil || !each(name, slices.Clone(value)) {
-			return
-		}
-	}
-}
-
-// elements walks the elements of an array; any other value but null is its own only element, because CloudTrail writes
-// a list of one as the bare element.
-func elements(v jsontext.Value, each func(jsontext.Value)) {
+// elements are the elements of a list; any other value but null is its own only one, because CloudTrail writes a list of
+// one as the bare element.
+func elements(v jsontext.Value) []jsontext.Value {
 	switch v.Kind() {
 	case 'n', jsontext.Kind(0):
-		return
+		return nil
 	case '[':
-	default:
-		each(v)
-		return
+		return trail.Elements(v)
 	}
-	d := jsontext.NewDecoder(bytes.NewReader(v), lenient...)
-	if _, err := d.ReadToken(); err != nil {
-		return
-	}
-	for d.PeekKind() != ']' {
-		value, err := d.ReadValue()
-		if err != nil {
-			return
-		}
-		each(slices.Clone(value))
-	}
+	return []jsontext.Value{v}
 }
 
 // at gives the values at a place, which names members from the outside in, separated by dots; lists on the way are
 // entered. Null is no value.
 func at(v jsontext.Value, place string) []jsontext.Value {
 	if place == "" {
-		var own []jsontext.Value
 		if v.Kind() == '[' {
-			return append(own, v)
+			return []jsontext.Value{v}
 		}
-		elements(v, func(e jsontext.Value) { own = append(own, e) })
-		return own
+		return elements(v)
 	}
 	name, rest, _ := strings.Cut(place, ".")
 	var found []jsontext.Value
-	elements(v, func(e jsontext.Value) {
-		members(e, func(n string, value jsontext.Value) bool {
-			if n == name {
-				found = append(found, at(value, rest)...)
-				return false
-			}
-			return true
-		})
-	})
+	for _, e := range elements(v) {
+		if member, ok := trail.Member(e, name); ok {
+			found = append(found, at(member, rest)...)
+		}
+	}
 	return found
 }
 
@@ -82,25 +43,13 @@ func at(v jsontext.Value, place string) []jsontext.Value {
 func scalars(values []jsontext.Value) []string {
 	var texts []string
 	for _, v := range values {
-		elements(v, func(e jsontext.Value) {
-			if s := scalar(e); s != "" {
+		for _, e := range elements(v) {
+			if s := trail.Text(e); s != "" {
 				texts = append(texts, s)
 			}
-		})
+		}
 	}
 	return texts
-}
-
-// scalar is a text's content, a number's or boolean's spelling, else "".
-func scalar(v jsontext.Value) string {
-	switch v.Kind() {
-	case '"':
-		b, _ := jsontext.AppendUnquote(nil, v)
-		return string(b)
-	case '0', 't', 'f':
-		return string(v)
-	}
-	return ""
 }
 
 func quote(s string) jsontext.Value {
@@ -114,7 +63,7 @@ func quote(s string) jsontext.Value {
 // hidden reports the texts that AWS services, and a Redactor without a key, write in place of a value they keep to
 // themselves.
 func hidden(v jsontext.Value) bool {
-	switch s := scalar(v); s {
+	switch s := trail.Text(v); s {
 	case "HIDDEN_DUE_TO_SECURITY_REASONS", "<sensitiveDataRemoved>", "sensitiveDataRemoved", "(sensitive)":
 		return true
 	default:
@@ -129,9 +78,9 @@ func likeOld(old, value jsontext.Value) jsontext.Value {
 		return value
 	}
 	if old.Kind() == '"' {
-		return quote(scalar(value))
+		return quote(trail.Text(value))
 	}
-	bare := jsontext.Value(scalar(value))
+	bare := jsontext.Value(trail.Text(value))
 	if bare.IsValid() && (bare.Kind() == old.Kind() || isBool(bare) && isBool(old)) {
 		return bare
 	}
