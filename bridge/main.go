@@ -40,12 +40,7 @@ func main() {
 // start is main with its surroundings given: 0 for a clean end, 1 for a fault while running, 2 for wrong arguments.
 func start(args []string, stdout, stderr io.Writer) int {
 	var cli commands
-	var parser *kong.Kong
-	parser, err := kong.New(&cli, kong.Name("tfdrift-bridge"), kong.Writers(stdout, stderr), kong.UsageOnError(),
-		kong.Description("Who changed which attribute of which Terraform resource: Falco's alerts joined with Terraform's states."),
-		kong.Configuration(func(r io.Reader) (kong.Resolver, error) {
-			return fromFile(r, parser.Model.Children[0].Flags)
-		}))
+	parser, err := newParser(&cli, stdout, stderr)
 	if err != nil {
 		_, _ = fmt.Fprintln(stderr, "tfdrift-bridge:", err)
 		return 2
@@ -70,6 +65,17 @@ func start(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	return report(stderr, run(ctx, cli.Run, logger(cli.Run, stderr)))
+}
+
+// newParser makes the parser of the command line, which reads --config too.
+func newParser(cli *commands, stdout, stderr io.Writer) (*kong.Kong, error) {
+	var parser *kong.Kong
+	parser, err := kong.New(cli, kong.Name("tfdrift-bridge"), kong.Writers(stdout, stderr), kong.UsageOnError(),
+		kong.Description("Who changed which attribute of which Terraform resource: Falco's alerts joined with Terraform's states."),
+		kong.Configuration(func(r io.Reader) (kong.Resolver, error) {
+			return fromFile(r, parser.Model.Children[0].Flags)
+		}))
+	return parser, err
 }
 
 func report(stderr io.Writer, err error) int {
