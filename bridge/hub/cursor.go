@@ -31,7 +31,7 @@ type Cursor struct {
 	wantsMessages, wantsStats, draining atomic.Bool
 }
 
-// batch is how many frames Next gives at most, and how many the journal is asked for.
+// batch is how many frames Next gives at most, replies and stats aside.
 const batch = 64
 
 // mostReplies is how many replies wait before Reply does.
@@ -215,7 +215,8 @@ func (c *Cursor) takeMessages(ctx context.Context, frames [][]byte) ([][]byte, e
 	if ok {
 		return frames, nil
 	}
-	messages, err := c.hub.journal.After(ctx, c.at, c.topics(), batch)
+	room := batch - len(frames)
+	messages, err := c.hub.journal.After(ctx, c.at, c.topics(), room)
 	if gap, ok := errors.AsType[*journal.GapError](err); ok {
 		return c.gap(frames, gap)
 	}
@@ -224,7 +225,7 @@ func (c *Cursor) takeMessages(ctx context.Context, frames [][]byte) ([][]byte, e
 	}
 	c.hub.figures.fromJournal.Add(int64(len(messages)))
 	frames = c.pick(frames, messages)
-	if len(messages) < batch && c.at.Compare(newest) < 0 {
+	if len(messages) < room && c.at.Compare(newest) < 0 {
 		c.at = newest // the rest up to there is of other topics
 	}
 	return frames, nil

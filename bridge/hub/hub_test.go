@@ -440,3 +440,18 @@ func TestRepliesWaitForRoom(t *testing.T) {
 		t.Errorf("%d replies accepted, %d read", n, got)
 	}
 }
+
+// A batch that replies have half filled must not make the cursor jump over what had no room in it.
+func TestRepliesAndMessagesOfTheJournalShareABatch(t *testing.T) {
+	r := start(t, journal.Options{}, hub.Options{RingMessages: 10})
+	c := r.cursor(wire.TopicEvents)
+	r.publish(0, 30, wire.TopicEvents)
+	for range 50 {
+		if err := c.Reply(t.Context(), []byte(`{"type":"pong"}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := cmp.Diff(count(0, 30, 1), numbers(next(t, c, 80)[50:])); d != "" {
+		t.Error(d)
+	}
+}
