@@ -58,7 +58,7 @@ func (f *falcoOutputs) Get(_ *outputs.Request, stream outputs.Service_GetServer)
 func (f *falcoOutputs) Sub(stream outputs.Service_SubServer) error {
 	for {
 		if _, err := stream.Recv(); err != nil {
-			return nil
+			return err
 		}
 		if err := f.drain(stream.Send); err != nil {
 			return err

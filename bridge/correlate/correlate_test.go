@@ -160,8 +160,9 @@ func call(id string, more string) []byte {
 	 "requestParameters":{"bucketName":"logs","PublicAccessBlockConfiguration":{"BlockPublicAcls":false,"BlockPublicPolicy":true}}%s}`, id, more)
 }
 
-func direct(id, more string) journal.Alert {
-	return journal.Alert{Intake: "cloudtrail", Record: call(id, more)}
+// direct is the call read without Falco, with more members.
+func direct(more string) journal.Alert {
+	return journal.Alert{Intake: "cloudtrail", Record: call("1", more)}
 }
 
 const drift = `drift exact aws_s3_bucket_public_access_block.b block_public_acls "true"->"false" by eve medium`
@@ -172,19 +173,19 @@ func TestVerdicts(t *testing.T) {
 		alerts []journal.Alert
 		want   []string
 	}{
-		"by hand":      {[]journal.Alert{direct("1", "")}, []string{drift}},
-		"by terraform": {[]journal.Alert{direct("1", byTerraform)}, []string{"event terraform exact aws_s3_bucket_public_access_block.b by eve"}},
-		"refused":      {[]journal.Alert{direct("1", `,"errorCode":"AccessDenied"`)}, []string{"event attempted exact aws_s3_bucket_public_access_block.b by eve"}},
+		"by hand":      {[]journal.Alert{direct("")}, []string{drift}},
+		"by terraform": {[]journal.Alert{direct(byTerraform)}, []string{"event terraform exact aws_s3_bucket_public_access_block.b by eve"}},
+		"refused":      {[]journal.Alert{direct(`,"errorCode":"AccessDenied"`)}, []string{"event attempted exact aws_s3_bucket_public_access_block.b by eve"}},
 		"the same record five times": {
-			[]journal.Alert{direct("1", ""), direct("1", ""), direct("1", ""), direct("1", ""), direct("1", "")}, []string{drift}},
+			[]journal.Alert{direct(""), direct(""), direct(""), direct(""), direct("")}, []string{drift}},
 		"by falco and directly": {
-			[]journal.Alert{{Intake: "falco_http", Rule: "R", Priority: "critical", Record: call("1", "")}, direct("1", "")},
+			[]journal.Alert{{Intake: "falco_http", Rule: "R", Priority: "critical", Record: call("1", "")}, direct("")},
 			[]string{"falco R critical", `drift exact aws_s3_bucket_public_access_block.b block_public_acls "true"->"false" by eve critical`}},
 		"two rules on one record": {
 			[]journal.Alert{{Intake: "falco_http", Rule: "R", Priority: "error", Record: call("1", "")}, {Intake: "falco_http", Rule: "S", Priority: "notice", Record: call("1", "")}},
 			[]string{"falco R high", `drift exact aws_s3_bucket_public_access_block.b block_public_acls "true"->"false" by eve high`, "falco S low"}},
 		"no record": {[]journal.Alert{{Intake: "falco_grpc", Rule: "Shell", Priority: "warning"}}, []string{"falco Shell medium"}},
-		"a record that is none": {[]journal.Alert{{Intake: "falco_http", Rule: "R", Record: []byte(`[]`)}, direct("1", "")},
+		"a record that is none": {[]journal.Alert{{Intake: "falco_http", Rule: "R", Record: []byte(`[]`)}, direct("")},
 			[]string{"falco R info", drift}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -206,7 +207,7 @@ func TestSerialsAreTold(t *testing.T) {
 	s.state(buckets(2, true), written.Add(time.Second)) // nothing changed but the serial
 	s.state(buckets(5, false), written.Add(2*time.Second))
 	s.state(buckets(4, true), written.Add(3*time.Second))
-	s.put(direct("1", "")) // the serials go first
+	s.put(direct("")) // the serials go first
 	want := []string{
 		"state 5 modified aws_s3_bucket_public_access_block.b",
 		"state 4 serial_backwards ", "state 4 modified aws_s3_bucket_public_access_block.b",

@@ -40,7 +40,7 @@ func Falco(d *Demo, intake string) (run func(context.Context) error, ok bool) {
 		if err != nil {
 			return err
 		}
-		falco := exec.CommandContext(ctx, FalcoPath(), "-c", config)
+		falco := exec.CommandContext(ctx, FalcoPath(), "-c", config) //nolint:gosec // the user's own falco, with the configuration just written
 		falco.Cancel = func() error { return falco.Process.Signal(syscall.SIGTERM) }
 		falco.WaitDelay = 3 * time.Second
 		out, err := falco.CombinedOutput()
