@@ -101,7 +101,7 @@ var table = []folder{
 	{path: "charts", is: "the Helm chart, and its tests with the real helm",
 		testsToo: []string{"plugin/field"}},
 	{path: "e2e", is: "whole-system tests that start the built binaries",
-		testsToo: []string{"bridge/wire", "plugin/trail"}},
+		testsToo: []string{"bridge/wire", "plugin/trail", "e2e/host", "rules"}},
 	{path: "e2e/host", is: "a real libsinsp host for the plugin, as tests start it"},
 	{path: "e2e/falco", is: "Falco's outputs as Falco sends them, for tests of the bridge"},
 }
