@@ -71,7 +71,7 @@ e2e-falco: build ## Run rules and records through a real Falco: make e2e-falco F
 
 .PHONY: host
 host: ## Unpack the test host for the plugin (Debian's sysdig) into .cache/, where apt is to be had.
-	@e2e/host/get.sh $(CACHE)/sysdig || [ -z "$$CI" ]
+	@e2e/host/get.sh $(CURDIR)/$(CACHE)/sysdig || [ -z "$$CI" ]
 
 $(TOOLS)/golangci-lint: e2e/tools/go.mod
 	$(GO) build -C e2e/tools -o $(CURDIR)/$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint

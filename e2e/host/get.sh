@@ -15,7 +15,7 @@ die() {
 for tool in apt-get apt-cache dpkg-deb dpkg; do
   command -v "$tool" >/dev/null || die "no $tool here: the host comes as Debian packages; set TFDRIFT_HOST to a sysdig of your own instead"
 done
-target=$1
+target=$(realpath -m "$1")
 suites=${TFDRIFT_DEBIAN_SUITES:-forky sid}
 architecture=$(dpkg --print-architecture)
 
