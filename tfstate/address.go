@@ -1,8 +1,9 @@
 package tfstate
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 )
 
@@ -35,6 +36,19 @@ func (a Address) String() string {
 		b.WriteString(" (deposed " + a.Deposed + ")")
 	}
 	return b.String()
+}
+
+// Compare orders addresses by kind, module, type, name, key and deposed key. It says nothing about the order in which
+// Terraform prints them; it is 0 for equal ones alone.
+func (a Address) Compare(b Address) int {
+	if a.Data != b.Data {
+		if b.Data {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Or(strings.Compare(a.Module, b.Module), strings.Compare(a.Type, b.Type), strings.Compare(a.Name, b.Name),
+		strings.Compare(a.Key, b.Key), strings.Compare(a.Deposed, b.Deposed))
 }
 
 // ParseAddress reads what String writes. The error quotes what was given.
@@ -83,7 +97,7 @@ func segments(s string) ([]segment, error) {
 		}
 		seg := segment{name: s[:end]}
 		if seg.name == "" {
-			return nil, fmt.Errorf("a name is missing")
+			return nil, errors.New("a name is missing")
 		}
 		s = s[end:]
 		if strings.HasPrefix(s, "[") {
@@ -109,7 +123,7 @@ func keyLength(s string) (int, error) {
 	if !strings.HasPrefix(s, `"`) {
 		n := strings.IndexByte(s, ']')
 		if n <= 0 {
-			return 0, fmt.Errorf("a bracket is not closed")
+			return 0, errors.New("a bracket is not closed")
 		}
 		return n, nil
 	}
@@ -121,15 +135,8 @@ func keyLength(s string) (int, error) {
 			if i+1 < len(s) && s[i+1] == ']' {
 				return i + 1, nil
 			}
-			return 0, fmt.Errorf("want a bracket after the key")
+			return 0, errors.New("want a bracket after the key")
 		}
 	}
-	return 0, fmt.Errorf("a key is not closed")
-}
-
-// quoteKey writes a for_each key as Terraform prints it: a quoted template without interpolation.
-func quoteKey(key string) string {
-	q := strconv.Quote(key)
-	q = strings.ReplaceAll(q, "${", "$${")
-	return strings.ReplaceAll(q, "%{", "%%{")
+	return 0, errors.New("a key is not closed")
 }

@@ -1,6 +1,7 @@
 package tfstate
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -16,7 +17,7 @@ const (
 	Modified  Action = "modified"
 	Replaced  Action = "replaced" // the same address, another id
 	Deleted   Action = "deleted"
-	Moved     Action = "moved" // the same type and id, another address
+	Moved     Action = "moved" // the same type and id, another address; becoming deposed is one such
 	Tainted   Action = "tainted"
 	Untainted Action = "untainted"
 )
@@ -27,7 +28,7 @@ type Change struct {
 	Address Address
 	// Previous is where a moved instance was before; zero otherwise.
 	Previous   Address
-	Type, ID   string
+	Type, ID   string            // ID is the old one of a deleted instance, else the new one
 	Attributes []AttributeChange // of modified, replaced and moved instances; sorted by path
 }
 
@@ -39,40 +40,86 @@ type AttributeChange struct {
 }
 
 // Diff tells what changed from old to new, sorted by address; data sources are left out. Instances that are the same
-// pointer, or of the same hash at the same address, cost nothing.
+// pointer, or of the same hash at the same address, cost nothing. Of instances without id a move cannot be told: they are
+// deleted in one place and created in another.
 func Diff(old, new []*Instance, red *Redactor) []Change {
 	before := byAddress(old)
 	var changes []Change
-	created := map[identity]*Instance{}
+	var created, replaced []*Instance
 	for _, n := range new {
 		o, had := before[n.Address]
 		delete(before, n.Address)
 		switch {
 		case n.Address.Data || o == n:
 		case !had:
-			created[identityOf(n)] = n
-			changes = append(changes, Change{Action: Created, Address: n.Address, Type: n.Address.Type, ID: n.ID()})
+			created = append(created, n)
 		case o.Hash != n.Hash:
-			if c, differs := compare(o, n, red); differs {
+			c, differs := compare(o, n, red)
+			if differs {
 				changes = append(changes, c)
+			}
+			if c.Action == Replaced {
+				replaced = append(replaced, o)
 			}
 		}
 	}
+	gone := make([]*Instance, 0, len(before))
 	for _, o := range before {
-		if o.Address.Data {
-			continue
+		if !o.Address.Data {
+			gone = append(gone, o)
 		}
-		id := identityOf(o)
-		if n, moved := created[id]; moved && id.id != "" {
-			i := slices.IndexFunc(changes, func(c Change) bool { return c.Address == n.Address })
-			changes[i].Action, changes[i].Previous = Moved, o.Address
-			changes[i].Attributes = leaves(o, n, red)
-			delete(created, id)
-			continue
-		}
-		changes = append(changes, Change{Action: Deleted, Address: o.Address, Type: o.Address.Type, ID: o.ID()})
 	}
-	slices.SortFunc(changes, func(a, b Change) int { return strings.Compare(a.Address.String(), b.Address.String()) })
+	changes = append(changes, moves(gone, replaced, created, red)...)
+	return sorted(changes)
+}
+
+// moves tells of the instances whose address only one side has. One that has gone, or whose address another has taken,
+// may stand elsewhere under its id.
+func moves(gone, replaced, created []*Instance, red *Redactor) []Change {
+	from := map[identity][]*Instance{}
+	slices.SortFunc(gone, func(a, b *Instance) int { return a.Address.Compare(b.Address) })
+	for _, o := range slices.Concat(gone, replaced) {
+		if id := identityOf(o); id.id != "" {
+			from[id] = append(from[id], o)
+		}
+	}
+	moved := map[*Instance]bool{}
+	var changes []Change
+	slices.SortFunc(created, func(a, b *Instance) int { return a.Address.Compare(b.Address) })
+	for _, n := range created {
+		id := identityOf(n)
+		c := Change{Action: Created, Address: n.Address, Type: n.Address.Type, ID: id.id}
+		if olds := from[id]; len(olds) > 0 {
+			from[id] = olds[1:]
+			moved[olds[0]] = true
+			c.Action, c.Previous, c.Attributes = Moved, olds[0].Address, leaves(olds[0], n, red)
+		}
+		changes = append(changes, c)
+	}
+	for _, o := range gone {
+		if !moved[o] {
+			changes = append(changes, Change{Action: Deleted, Address: o.Address, Type: o.Address.Type, ID: o.ID()})
+		}
+	}
+	return changes
+}
+
+// sorted orders changes as their addresses are printed.
+func sorted(changes []Change) []Change {
+	type printed struct {
+		address string
+		Change
+	}
+	all := make([]printed, len(changes))
+	for i, c := range changes {
+		all[i] = printed{c.Address.String(), c}
+	}
+	slices.SortFunc(all, func(a, b printed) int {
+		return cmp.Or(strings.Compare(a.address, b.address), a.Address.Compare(b.Address))
+	})
+	for i, p := range all {
+		changes[i] = p.Change
+	}
 	return changes
 }
 
@@ -112,7 +159,7 @@ func leaves(o, n *Instance, red *Redactor) []AttributeChange {
 		switch {
 		case Equal(a, b):
 		case a != nil && b != nil && a.Kind() == '{' && b.Kind() == '{':
-			x, y := membersOf(a), membersOf(b)
+			x, y := byName(membersOf(a)), byName(membersOf(b))
 			for _, name := range names(x, y) {
 				walk(p.member(name), x[name], y[name])
 			}
@@ -141,15 +188,6 @@ func hide(red *Redactor, v jsontext.Value) jsontext.Value {
 	return red.Value(v)
 }
 
-func membersOf(v jsontext.Value) map[string]jsontext.Value {
-	m := map[string]jsontext.Value{}
-	object(v, func(name string, value jsontext.Value) bool {
-		m[name] = value
-		return true
-	})
-	return m
-}
-
 func names(x, y map[string]jsontext.Value) []string {
 	var all []string
 	for name := range x {
@@ -161,15 +199,6 @@ func names(x, y map[string]jsontext.Value) []string {
 		}
 	}
 	slices.Sort(all)
-	return all
-}
-
-func elementsOf(v jsontext.Value) []jsontext.Value {
-	var all []jsontext.Value
-	array(v, func(e jsontext.Value) bool {
-		all = append(all, e)
-		return true
-	})
 	return all
 }
 

@@ -1,7 +1,6 @@
 package tfstate
 
 import (
-	"bytes"
 	"strconv"
 	"strings"
 
@@ -44,8 +43,8 @@ func (p Path) steps() []step {
 			key := s[1 : 1+n]
 			s = s[n+2:]
 			if key[0] == '"' {
-				name, err := strconv.Unquote(key)
-				if err != nil {
+				name, ok := unquoteKey(key)
+				if !ok {
 					return nil
 				}
 				all = append(all, step{name, -1})
@@ -62,13 +61,13 @@ func (p Path) steps() []step {
 }
 
 func (p Path) member(name string) Path {
-	if p == "" {
+	switch {
+	case !plain(name):
+		return p + Path("["+quoteKey(name)+"]")
+	case p == "":
 		return Path(name)
 	}
-	if plain(name) {
-		return p + "." + Path(name)
-	}
-	return p + Path("["+strconv.Quote(name)+"]")
+	return p + "." + Path(name)
 }
 
 func (p Path) element(i int) Path { return p + Path("["+strconv.Itoa(i)+"]") }
@@ -87,14 +86,14 @@ func get(v jsontext.Value, path []step) (jsontext.Value, bool) {
 	for _, s := range path {
 		var found jsontext.Value
 		switch {
-		case s.index < 0 && v.Kind() == '{':
-			object(v, func(name string, value jsontext.Value) bool {
-				if name == s.name {
+		case s.index < 0:
+			object(v, func(quoted, value jsontext.Value) bool {
+				if named(quoted, s.name) {
 					found = value
 				}
 				return found == nil
 			})
-		case s.index >= 0 && v.Kind() == '[':
+		default:
 			i := 0
 			array(v, func(value jsontext.Value) bool {
 				if i == s.index {
@@ -110,37 +109,4 @@ func get(v jsontext.Value, path []step) (jsontext.Value, bool) {
 		v = found
 	}
 	return v, true
-}
-
-// object walks the members of a JSON object until each says false.
-func object(v jsontext.Value, each func(name string, value jsontext.Value) bool) {
-	d := jsontext.NewDecoder(bytes.NewReader(v), lenient)
-	if t, err := d.ReadToken(); err != nil || t.Kind() != '{' {
-		return
-	}
-	for d.PeekKind() == '"' {
-		t, err := d.ReadToken()
-		if err != nil {
-			return
-		}
-		name := t.String()
-		value, err := d.ReadValue()
-		if err != nil || !each(name, value.Clone()) {
-			return
-		}
-	}
-}
-
-// array walks the elements of a JSON array until each says false.
-func array(v jsontext.Value, each func(jsontext.Value) bool) {
-	d := jsontext.NewDecoder(bytes.NewReader(v), lenient)
-	if t, err := d.ReadToken(); err != nil || t.Kind() != '[' {
-		return
-	}
-	for d.PeekKind() != ']' {
-		value, err := d.ReadValue()
-		if err != nil || !each(value.Clone()) {
-			return
-		}
-	}
 }

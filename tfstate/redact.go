@@ -21,7 +21,8 @@ func (r *Redactor) Value(v jsontext.Value) jsontext.Value {
 		return jsontext.Value(`"(sensitive)"`)
 	}
 	canonical := v.Clone()
-	if canonical.Canonicalize() != nil {
+	// Whole numbers stay as they are: as floating point, two large ones could look alike.
+	if canonical.Canonicalize(jsontext.CanonicalizeRawInts(false)) != nil {
 		canonical = v
 	}
 	mac := hmac.New(sha256.New, r.key)

@@ -1,0 +1,385 @@
+package tfstate
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// lenient is as lenient as Terraform's own reader: bytes that are not UTF-8 become the replacement character.
+var lenient = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+
+// Read reads one state and hands over each instance, deposed ones and data sources too. An error of each ends the reading
+// and is returned as it is. Instances may have been handed over before an error shows. With an error the Header holds what
+// was read of it by then; of a state that OpenTofu encrypted that is its serial and lineage, which stand in clear.
+//
+// Errors are ErrEmpty, ErrIncomplete, *VersionError, *FormatError, and whatever r returns.
+func Read(r io.Reader, each func(*Instance) error) (Header, error) {
+	d := &reader{dec: jsontext.NewDecoder(r, lenient), each: each, seen: map[string]bool{}, names: map[string]string{}}
+	err := d.state()
+	return d.header, d.explain(err)
+}
+
+type reader struct {
+	dec    *jsontext.Decoder
+	each   func(*Instance) error
+	header Header
+	seen   map[string]bool   // members at the top
+	names  map[string]string // one copy of what many resources share: modules, types, providers
+	buffer []byte            // for one instance's attributes
+	taken  error             // what each returned
+}
+
+func (r *reader) explain(err error) error {
+	var version *VersionError
+	var format *FormatError
+	switch {
+	case err == nil || r.taken != nil || errors.As(err, &version) || errors.As(err, &format) || errors.Is(err, ErrIncomplete):
+		return err
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%w after %d bytes", ErrIncomplete, r.dec.InputOffset())
+	case errors.Is(err, io.EOF) && r.dec.InputOffset() == 0:
+		return ErrEmpty
+	}
+	var syntax *jsontext.SyntacticError
+	if errors.As(err, &syntax) {
+		return &FormatError{Offset: syntax.ByteOffset, Err: syntax.Err}
+	}
+	return err // the reader's own
+}
+
+func (r *reader) state() error {
+	if kind := r.dec.PeekKind(); kind != '{' && kind != jsontext.KindInvalid {
+		return &FormatError{Err: fmt.Errorf("a JSON %s, want an object", kind)}
+	}
+	if err := r.object(r.member); err != nil {
+		return err
+	}
+	var syntax *jsontext.SyntacticError
+	switch _, err := r.dec.ReadToken(); {
+	case errors.Is(err, io.EOF):
+		return r.whole()
+	case err == nil || errors.As(err, &syntax):
+		return &FormatError{Offset: r.dec.InputOffset(), Err: errors.New("more text after the state's end: being overwritten, or two documents")}
+	default:
+		return err
+	}
+}
+
+// object reads one object; each reads the value of the member it is given the name of.
+func (r *reader) object(each func(name string) error) error {
+	if _, err := r.dec.ReadToken(); err != nil {
+		return err
+	}
+	for r.dec.PeekKind() == '"' {
+		quoted, err := r.dec.ReadValue()
+		if err != nil {
+			return err
+		}
+		if err := each(r.shared(quoted)); err != nil {
+			return err
+		}
+	}
+	_, err := r.dec.ReadToken()
+	return err
+}
+
+// whole checks, at the end, that this was a raw state, and says what it is otherwise.
+func (r *reader) whole() error {
+	switch {
+	case r.seen["encrypted_data"]:
+		return &FormatError{Err: errors.New("encrypted by OpenTofu: its content needs the key")}
+	case r.seen["planned_values"], r.seen["resource_changes"]:
+		return &FormatError{Err: errors.New("a plan as JSON: give the raw state")}
+	case r.seen["format_version"]:
+		return &FormatError{Err: errors.New("the output of terraform show -json, which has no serial: give the raw state, as terraform state pull prints it")}
+	case !r.seen["version"]:
+		return &FormatError{Err: errors.New("no version")}
+	case !r.seen["serial"] && !r.seen["resources"]:
+		return &FormatError{Err: errors.New("neither serial nor resources")}
+	}
+	return nil
+}
+
+func (r *reader) member(name string) error {
+	r.seen[name] = true
+	switch name {
+	case "version":
+		if err := r.value(&r.header.Format); err != nil {
+			return err
+		}
+		if r.header.Format != 4 {
+			return &VersionError{r.header.Format}
+		}
+		return nil
+	case "terraform_version":
+		return r.value(&r.header.TerraformVersion)
+	case "serial":
+		return r.value(&r.header.Serial)
+	case "lineage":
+		return r.value(&r.header.Lineage)
+	case "resources":
+		return r.list("resources", r.resource)
+	}
+	return r.dec.SkipValue()
+}
+
+// value reads the next value into a variable.
+func (r *reader) value(into any) error {
+	at := r.dec.InputOffset()
+	v, err := r.dec.ReadValue()
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(v, into, lenient); err != nil {
+		return &FormatError{Offset: at, Err: err}
+	}
+	return nil
+}
+
+// list reads a list whose elements each reads; null is an empty one.
+func (r *reader) list(name string, each func() error) error {
+	switch kind := r.dec.PeekKind(); kind {
+	case 'n':
+		return r.dec.SkipValue()
+	case '[', jsontext.KindInvalid:
+	default:
+		return r.fault("%s is a JSON %s, want a list", name, kind)
+	}
+	if _, err := r.dec.ReadToken(); err != nil {
+		return err
+	}
+	for {
+		switch kind := r.dec.PeekKind(); kind {
+		case ']', jsontext.KindInvalid:
+			_, err := r.dec.ReadToken()
+			return err
+		case '{':
+			if err := each(); err != nil {
+				return err
+			}
+		default:
+			return r.fault("%s holds a JSON %s, want objects", name, kind)
+		}
+	}
+}
+
+func (r *reader) fault(format string, args ...any) error {
+	return &FormatError{Offset: r.dec.InputOffset(), Err: fmt.Errorf(format, args...)}
+}
+
+// resource reads one resource and hands over its instances, which have to wait for its end: a state that other programs
+// wrote may name the module or the type behind them.
+func (r *reader) resource() error {
+	var of Instance
+	var all []*Instance
+	err := r.object(func(name string) error {
+		switch name {
+		case "module":
+			return r.text(&of.Address.Module)
+		case "mode":
+			var mode string
+			err := r.text(&mode)
+			of.Address.Data = mode == "data"
+			return err
+		case "type":
+			return r.text(&of.Address.Type)
+		case "name":
+			return r.text(&of.Address.Name)
+		case "provider":
+			return r.text(&of.Provider)
+		case "instances":
+			return r.list("instances", func() error {
+				i, err := r.instance()
+				all = append(all, i)
+				return err
+			})
+		}
+		return r.dec.SkipValue()
+	})
+	if err != nil {
+		return err
+	}
+	if len(all) > 0 && (of.Address.Type == "" || of.Address.Name == "") {
+		return r.fault("a resource without type or name")
+	}
+	for _, i := range all {
+		i.Address.Module, i.Address.Data, i.Address.Type, i.Address.Name = of.Address.Module, of.Address.Data, of.Address.Type, of.Address.Name
+		if i.Provider == "" {
+			i.Provider = of.Provider
+		}
+		i.hashProvider()
+		if r.taken = r.each(i); r.taken != nil {
+			return r.taken
+		}
+	}
+	return nil
+}
+
+// text reads a text or null.
+func (r *reader) text(into *string) error {
+	v, err := r.dec.ReadValue()
+	if err != nil {
+		return err
+	}
+	if kind := v.Kind(); kind != '"' && kind != 'n' {
+		return r.fault("a JSON %s, want a text", kind)
+	}
+	*into = r.shared(v)
+	return nil
+}
+
+// shared is textOf with one copy for all that read the same.
+func (r *reader) shared(quoted jsontext.Value) string {
+	if s, ok := r.names[string(quoted)]; ok {
+		return s
+	}
+	s := strings.ToValidUTF8(textOf(quoted), "\uFFFD")
+	if len(r.names) < maxShared {
+		r.names[string(quoted)] = s
+	}
+	return s
+}
+
+// maxShared bounds what shared keeps; a state with more names gets a copy of each.
+const maxShared = 10_000
+
+// instance reads what a resource's instance says of itself.
+func (r *reader) instance() (*Instance, error) {
+	raw, err := r.dec.ReadValue()
+	if err != nil {
+		return nil, err
+	}
+	if !utf8.Valid(raw) {
+		raw = bytes.ToValidUTF8(raw, []byte("\uFFFD"))
+	}
+	i := &Instance{}
+	var flat, attributes jsontext.Value
+	object(raw, func(quoted, v jsontext.Value) bool {
+		switch string(quoted) { // no program escapes letters
+		case `"index_key"`:
+			err = i.key(v)
+		case `"status"`:
+			i.Tainted = textOf(v) == "tainted"
+		case `"deposed"`:
+			i.Address.Deposed = textOf(v)
+		case `"provider"`:
+			i.Provider = r.shared(v)
+		case `"schema_version"`:
+			err = json.Unmarshal(v, &i.SchemaVersion, lenient)
+		case `"attributes"`:
+			attributes = v
+		case `"attributes_flat"`:
+			flat = v
+		case `"sensitive_attributes"`:
+			i.Sensitive = sensitive(v)
+		}
+		return err == nil
+	})
+	if err == nil {
+		err = r.attributes(i, attributes, flat)
+	}
+	if err != nil {
+		return nil, r.fault("instance: %w", err)
+	}
+	return i, nil
+}
+
+// key reads an instance key: a number or a text, or null for none.
+func (i *Instance) key(v jsontext.Value) error {
+	switch v.Kind() {
+	case '"':
+		i.Address.Key = quoteKey(textOf(v))
+	case '0':
+		i.Address.Key = string(v)
+	case 'n':
+	default:
+		return fmt.Errorf("the index key is a JSON %s", v.Kind())
+	}
+	return nil
+}
+
+// attributes keeps a compact copy of the attributes and its hash. The flat form is that of Terraform before 0.12, whose
+// names hold dots; it stays as it is until Terraform reads the resource again.
+func (r *reader) attributes(i *Instance, attributes, flat jsontext.Value) error {
+	if attributes == nil || attributes.Kind() == 'n' {
+		attributes = flat
+	}
+	if attributes == nil || attributes.Kind() == 'n' {
+		attributes = jsontext.Value("{}")
+	}
+	if attributes.Kind() != '{' {
+		return fmt.Errorf("the attributes are a JSON %s", attributes.Kind())
+	}
+	r.buffer = appendCompact(r.buffer[:0], attributes)
+	v := jsontext.Value(r.buffer)
+	if mayWrap(v) {
+		i.Attributes = slices.Clip(unwrapped(v))
+	} else {
+		i.Attributes = v.Clone()
+	}
+	i.Hash = xxhash.Sum64(i.Attributes)
+	return nil
+}
+
+// hashProvider adds to the hash what is known at the resource's end.
+func (i *Instance) hashProvider() {
+	h := xxhash.NewWithSeed(i.Hash)
+	_, _ = h.WriteString(i.Provider)
+	if i.Tainted {
+		_, _ = h.WriteString("\x00tainted")
+	}
+	i.Hash = h.Sum64()
+}
+
+// sensitive reads the marked paths: lists of steps. A step outside of a list is a path of its own. What cannot be read
+// marks everything: better hidden than shown.
+func sensitive(v jsontext.Value) []Path {
+	if v.Kind() != '[' && v.Kind() != 'n' {
+		return []Path{""}
+	}
+	var paths []Path
+	array(v, func(steps jsontext.Value) bool {
+		var p Path
+		if steps.Kind() == '[' {
+			array(steps, func(s jsontext.Value) bool {
+				var whole bool
+				p, whole = p.marked(s)
+				return whole
+			})
+		} else {
+			p, _ = p.marked(steps)
+		}
+		paths = append(paths, p)
+		return true
+	})
+	slices.Sort(paths)
+	return slices.Compact(paths)
+}
+
+// marked adds one step: {"type":"get_attr","value":"name"} or {"type":"index","value":{"value":0,"type":"number"}}. It
+// is false where the path has to end, which marks all that is below: at an element of a set, named by its whole value, and
+// at a step that is not understood.
+func (p Path) marked(s jsontext.Value) (Path, bool) {
+	v, _ := get(s, []step{{"value", -1}})
+	if v.Kind() == '{' {
+		v, _ = get(v, []step{{"value", -1}})
+	}
+	switch v.Kind() {
+	case '"':
+		return p.member(textOf(v)), true
+	case '0':
+		if q := p + Path("["+string(v)+"]"); q.steps() != nil {
+			return q, true
+		}
+	}
+	return p, false
+}
