@@ -304,14 +304,17 @@ func (s *session) drain(ctx context.Context, end context.CancelFunc, asked <-cha
 func (s *session) store(ctx context.Context, r *outputs.Response) error {
 	arrived := time.Now()
 	var alerts []journal.Alert
-	for n := 0; r != nil && n < grpcBatch; n++ {
+	for taken, more := 1, true; more; taken++ {
 		if a, ok := s.decode(r); ok {
 			alerts = append(alerts, a)
 		}
+		if taken == grpcBatch {
+			break
+		}
 		select {
-		case r = <-s.received: // nil when closed
+		case r, more = <-s.received:
 		default:
-			r = nil
+			more = false
 		}
 	}
 	if len(alerts) == 0 {

@@ -72,7 +72,7 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if no.kind != "" {
 		h.metrics.fault(no.kind)
 	}
-	if no.kind != "" && h.said.first(no.kind + " " + sender(r)) {
+	if no.kind != "" && h.said.first(no.kind+" "+sender(r)) {
 		h.log.Warn("request refused", "kind", no.kind, "status", no.status, "sender", sender(r), "cause", no.cause)
 	}
 	if no.status == http.StatusMethodNotAllowed {
