@@ -245,7 +245,7 @@ func mutatingOperations(t *testing.T) map[call]bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close() //nolint:errcheck // only read
+	defer file.Close()
 	text, err := gzip.NewReader(file)
 	if err != nil {
 		t.Fatal(err)

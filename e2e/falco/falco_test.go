@@ -302,7 +302,7 @@ func told(t *testing.T, address string) map[string]int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer response.Body.Close() //nolint:errcheck // only read
+	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	if err != nil || response.StatusCode != http.StatusOK {
 		t.Fatalf("ask for the events: %s: %v: %s", response.Status, err, body)

@@ -67,7 +67,7 @@ func TestReadRulesRefuses(t *testing.T) {
 		{"- rule: A\n  condition: ct.name exists)", `want and, or or the end, not ")"`},
 		{"- rule: A\n  condition: ct.name exists ct.src exists", `not "ct.src"`},
 		{"- rule: A\n  condition: ct.name in (", "ends too early"},
-		{"- rule: A\n  conditon: ct.name exists", "field conditon not found"},
+		{"- rule: A\n  konditie: ct.name exists", "field konditie not found"},
 		{"- source: tfdrift", "neither a rule, a macro, a list nor a requirement"},
 		{"rule: A", "cannot unmarshal"},
 	} {
