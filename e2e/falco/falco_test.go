@@ -222,8 +222,8 @@ func (s *setup) checkRules(t *testing.T) {
 	}
 }
 
-// deliver runs the bridge and Falco until every change has arrived, and then a little longer would be guessing: what must
-// not arrive would have come before the last change, as Falco keeps the order.
+// deliver runs the bridge and Falco until every change has arrived. It need not wait longer for what must not arrive: Falco
+// keeps the order, and the last record of all is a change.
 func (s *setup) deliver(t *testing.T, flags []string, options ...string) {
 	feed := startBridge(t, flags...)
 	ctx, cancel := context.WithCancel(t.Context())
