@@ -15,7 +15,16 @@ import (
 
 // mayWrap is a quick look: false where no attribute can be wrapped.
 func mayWrap(attributes jsontext.Value) bool {
-	return bytes.Contains(attributes, []byte(`:{"value":`)) || bytes.Contains(attributes, []byte(`:{"type":`))
+	for rest := []byte(attributes); ; {
+		i := bytes.Index(rest, []byte(`:{"`))
+		if i < 0 {
+			return false
+		}
+		rest = rest[i+3:]
+		if bytes.HasPrefix(rest, []byte(`value":`)) || bytes.HasPrefix(rest, []byte(`type":`)) {
+			return true
+		}
+	}
 }
 
 // unwrapped is a compact object whose wrapped members, at any depth of objects, have been taken out of their wrapping.

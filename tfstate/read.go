@@ -34,7 +34,7 @@ type reader struct {
 	header Header
 	seen   map[string]bool   // members at the top
 	names  map[string]string // one copy of what many resources share: modules, types, providers
-	buffer []byte            // for one instance's attributes
+	buffer []byte            // for one instance, compact
 	taken  error             // what each returned
 }
 
@@ -74,8 +74,9 @@ func (r *reader) state() error {
 	}
 }
 
-// object reads one object; each reads the value of the member it is given the name of.
-func (r *reader) object(each func(name string) error) error {
+// object reads one object; each reads the value of the member it is given the name of, which stands in its quotation marks
+// as long as nothing more is read. No program that writes states escapes letters in names.
+func (r *reader) object(each func(quoted jsontext.Value) error) error {
 	if _, err := r.dec.ReadToken(); err != nil {
 		return err
 	}
@@ -84,7 +85,7 @@ func (r *reader) object(each func(name string) error) error {
 		if err != nil {
 			return err
 		}
-		if err := each(r.shared(quoted)); err != nil {
+		if err := each(quoted); err != nil {
 			return err
 		}
 	}
@@ -109,10 +110,10 @@ func (r *reader) whole() error {
 	return nil
 }
 
-func (r *reader) member(name string) error {
-	r.seen[name] = true
-	switch name {
-	case "version":
+func (r *reader) member(quoted jsontext.Value) error {
+	r.seen[string(quoted[1:len(quoted)-1])] = true
+	switch string(quoted) {
+	case `"version"`:
 		if err := r.value(&r.header.Format); err != nil {
 			return err
 		}
@@ -120,13 +121,13 @@ func (r *reader) member(name string) error {
 			return &VersionError{r.header.Format}
 		}
 		return nil
-	case "terraform_version":
+	case `"terraform_version"`:
 		return r.value(&r.header.TerraformVersion)
-	case "serial":
+	case `"serial"`:
 		return r.value(&r.header.Serial)
-	case "lineage":
+	case `"lineage"`:
 		return r.value(&r.header.Lineage)
-	case "resources":
+	case `"resources"`:
 		return r.list("resources", r.resource)
 	}
 	return r.dec.SkipValue()
@@ -181,22 +182,22 @@ func (r *reader) fault(format string, args ...any) error {
 func (r *reader) resource() error {
 	var of Instance
 	var all []*Instance
-	err := r.object(func(name string) error {
-		switch name {
-		case "module":
+	err := r.object(func(quoted jsontext.Value) error {
+		switch string(quoted) {
+		case `"module"`:
 			return r.text(&of.Address.Module)
-		case "mode":
+		case `"mode"`:
 			var mode string
 			err := r.text(&mode)
 			of.Address.Data = mode == "data"
 			return err
-		case "type":
+		case `"type"`:
 			return r.text(&of.Address.Type)
-		case "name":
+		case `"name"`:
 			return r.text(&of.Address.Name)
-		case "provider":
+		case `"provider"`:
 			return r.text(&of.Provider)
-		case "instances":
+		case `"instances"`:
 			return r.list("instances", func() error {
 				i, err := r.instance()
 				all = append(all, i)
@@ -258,13 +259,14 @@ func (r *reader) instance() (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !utf8.Valid(raw) {
+	r.buffer = appendCompact(r.buffer[:0], raw)
+	if raw = r.buffer; !utf8.Valid(raw) {
 		raw = bytes.ToValidUTF8(raw, []byte("\uFFFD"))
 	}
 	i := &Instance{}
 	var flat, attributes jsontext.Value
 	object(raw, func(quoted, v jsontext.Value) bool {
-		switch string(quoted) { // no program escapes letters
+		switch string(quoted) {
 		case `"index_key"`:
 			err = i.key(v)
 		case `"status"`:
@@ -285,7 +287,7 @@ func (r *reader) instance() (*Instance, error) {
 		return err == nil
 	})
 	if err == nil {
-		err = r.attributes(i, attributes, flat)
+		err = i.attributes(attributes, flat)
 	}
 	if err != nil {
 		return nil, r.fault("instance: %w", err)
@@ -299,7 +301,7 @@ func (i *Instance) key(v jsontext.Value) error {
 	case '"':
 		i.Address.Key = quoteKey(textOf(v))
 	case '0':
-		i.Address.Key = string(v)
+		i.Address.Key = string(v) // as it stands: a whole number
 	case 'n':
 	default:
 		return fmt.Errorf("the index key is a JSON %s", v.Kind())
@@ -307,9 +309,9 @@ func (i *Instance) key(v jsontext.Value) error {
 	return nil
 }
 
-// attributes keeps a compact copy of the attributes and its hash. The flat form is that of Terraform before 0.12, whose
+// attributes keeps a copy of the attributes, which are compact by now, and its hash. The flat form is that of Terraform before 0.12, whose
 // names hold dots; it stays as it is until Terraform reads the resource again.
-func (r *reader) attributes(i *Instance, attributes, flat jsontext.Value) error {
+func (i *Instance) attributes(attributes, flat jsontext.Value) error {
 	if attributes == nil || attributes.Kind() == 'n' {
 		attributes = flat
 	}
@@ -319,12 +321,10 @@ func (r *reader) attributes(i *Instance, attributes, flat jsontext.Value) error 
 	if attributes.Kind() != '{' {
 		return fmt.Errorf("the attributes are a JSON %s", attributes.Kind())
 	}
-	r.buffer = appendCompact(r.buffer[:0], attributes)
-	v := jsontext.Value(r.buffer)
-	if mayWrap(v) {
-		i.Attributes = slices.Clip(unwrapped(v))
+	if mayWrap(attributes) {
+		i.Attributes = slices.Clip(unwrapped(attributes))
 	} else {
-		i.Attributes = v.Clone()
+		i.Attributes = attributes.Clone()
 	}
 	i.Hash = xxhash.Sum64(i.Attributes)
 	return nil

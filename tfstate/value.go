@@ -170,19 +170,19 @@ func elementsOf(v jsontext.Value) []jsontext.Value {
 
 // appendCompact appends a JSON text without the white space between its tokens.
 func appendCompact(to []byte, v []byte) []byte {
+	to = slices.Grow(to, len(v))
 	for i := 0; i < len(v); {
-		switch c := v[i]; {
-		case c == '"':
-			end := stringEnd(v, i)
-			to = append(to, v[i:end]...)
-			i = end
-		case c <= ' ':
-			i++
-		default:
-			start := i
-			for i++; i < len(v) && v[i] > ' ' && v[i] != '"'; i++ {
+		start := i
+		for i < len(v) && v[i] > ' ' {
+			if v[i] == '"' {
+				i = stringEnd(v, i)
+			} else {
+				i++
 			}
-			to = append(to, v[start:i]...)
+		}
+		to = append(to, v[start:i]...)
+		for i < len(v) && v[i] <= ' ' {
+			i++
 		}
 	}
 	return to
