@@ -1,6 +1,8 @@
 package inventory
 
 import (
+	"cmp"
+	"hash/maphash"
 	"slices"
 	"strings"
 
@@ -30,126 +32,238 @@ type Candidate struct {
 	Current         bool // in the newest serial, not only in an older one
 }
 
-type entry struct{ Candidate }
+// index finds the instances of all states by their identifiers. The inventory's mu guards it. It holds hashes of the
+// identifiers under a seed of its own, not the texts: with 64 bits and a seed that nobody knows, two of a million collide
+// once in 30 million runs.
+type index struct {
+	seed     maphash.Seed
+	postings map[uint64][]posting
+	names    []tfstate.Path // attributes, by posting.name
+	byName   map[string]uint32
+}
 
-// Lookup gives the instances that an identifier names in an account and region, own holders first. An instance of
-// another account or region is never among them, one whose account or region is not known is. "" asks for any.
+// posting is one attribute of one instance that holds one identifier.
+type posting struct {
+	*held
+	name uint32
+	role Role
+}
+
+// held is one instance that some kept serial of a state has.
+type held struct {
+	state           *history
+	instance        *tfstate.Instance
+	account, region string // as the instance itself tells
+	current         bool
+}
+
+// found is an identifier of an instance, before it is in the index.
+type found struct {
+	hash uint64
+	name string
+	role Role
+}
+
+func newIndex() index {
+	return index{seed: maphash.MakeSeed(), postings: map[uint64][]posting{}, byName: map[string]uint32{}}
+}
+
+// Lookup gives the instances that an identifier names in an account and region, own holders first, then by state and
+// address; an instance that holds it in several attributes is there once for each. An instance of another account or region
+// is never among them, one whose account or region is not known is. "" asks for any.
+//
+// Of an instance that several serials have, the newest is given; one that only older serials have, also under its old id,
+// is given as not Current.
 func (v *Inventory) Lookup(account, region, identifier string) []Candidate {
+	hash := maphash.String(v.index.seed, identifier)
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	var found []Candidate
-	for _, e := range v.index[identifier] {
-		if differ(account, e.Account) || differ(region, e.Region) {
+	postings := v.index.postings[hash]
+	if len(postings) == 0 {
+		return nil
+	}
+	all := make([]Candidate, 0, len(postings))
+	for _, p := range postings {
+		at := p.account
+		if at == "" {
+			at = p.state.accounts[p.instance.Provider]
+		}
+		if differ(account, at) || differ(region, p.region) {
 			continue
 		}
-		found = append(found, e.Candidate)
+		all = append(all, Candidate{
+			State: p.state.uri, Instance: p.instance, Role: p.role, Path: v.index.names[p.name],
+			Account: at, Region: p.region, Current: p.current,
+		})
 	}
-	slices.SortStableFunc(found, func(a, b Candidate) int {
-		if a.Role != b.Role {
-			return int(a.Role - b.Role)
-		}
-		return byState(a, b)
-	})
-	return found
+	slices.SortFunc(all, compareCandidates)
+	return all
 }
 
 func differ(asked, is string) bool { return asked != "" && is != "" && asked != is }
 
-// reindex replaces the entries of one state. The caller holds mu.
-func (v *Inventory) reindex(state string, h *history) {
-	for id, entries := range v.index {
-		kept := slices.DeleteFunc(entries, func(e *entry) bool { return e.State == state })
-		if len(kept) == 0 {
-			delete(v.index, id)
-		} else {
-			v.index[id] = kept
-		}
+// compareCandidates orders candidates so that the same question gets the same answer.
+func compareCandidates(a, b Candidate) int {
+	if c := cmp.Or(cmp.Compare(a.Role, b.Role), strings.Compare(a.State, b.State)); c != 0 {
+		return c
 	}
-	seen := map[tfstate.Address]bool{}
-	for n, s := range slices.Backward(h.snapshots) {
-		for _, i := range s.all {
-			if seen[i.Address] {
-				continue // a newer serial has it
-			}
-			seen[i.Address] = true
-			v.add(s, i, n == len(h.snapshots)-1)
+	if a.Current != b.Current {
+		if a.Current {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Or(a.Instance.Address.Compare(b.Instance.Address), strings.Compare(a.Instance.ID(), b.Instance.ID()),
+		pathRank(a.Path)-pathRank(b.Path), strings.Compare(string(a.Path), string(b.Path)))
+}
+
+// pathRank puts the attributes that name a resource in every provider first.
+func pathRank(p tfstate.Path) int {
+	switch p {
+	case "id":
+		return 0
+	case "arn":
+		return 1
+	case "name":
+		return 2
+	}
+	return 3
+}
+
+// add puts an instance into the index under what find found.
+func (x *index) add(h *held, identifiers []found) {
+	for _, f := range identifiers {
+		n, ok := x.byName[f.name]
+		if !ok {
+			n = uint32(len(x.names))
+			name := strings.Clone(f.name) // not a part of the attributes, which are to be forgotten
+			x.names, x.byName[name] = append(x.names, tfstate.Path(name)), n
+		}
+		x.postings[f.hash] = append(x.postings[f.hash], posting{h, n, f.role})
+	}
+}
+
+// remove takes an instance of a state out of the index.
+func (x *index) remove(state *history, i *tfstate.Instance, identifiers []found) {
+	for _, f := range identifiers {
+		kept := slices.DeleteFunc(x.postings[f.hash], func(p posting) bool { return p.state == state && p.instance == i })
+		if len(kept) == 0 {
+			delete(x.postings, f.hash)
+		} else {
+			x.postings[f.hash] = kept
 		}
 	}
 }
 
-func (v *Inventory) add(s *snapshot, i *tfstate.Instance, current bool) {
-	account, region := placeOf(i)
-	if account == "" {
-		account = s.accounts[i.Provider]
-	}
-	c := Candidate{State: s.State, Instance: i, Account: account, Region: region, Current: current}
-	own := map[string]Role{}
-	identifiers(i, func(path tfstate.Path, role Role, id string) {
-		if r, ok := own[id+"\x00"+string(path)]; ok && r <= role {
-			return
+// age marks an instance as one that the newest serial lacks.
+func (x *index) age(state *history, i *tfstate.Instance, identifiers []found) {
+	for _, f := range identifiers {
+		for _, p := range x.postings[f.hash] {
+			if p.state == state && p.instance == i {
+				p.current = false
+				return
+			}
 		}
-		own[id+"\x00"+string(path)] = role
-		c.Role, c.Path = role, path
-		v.index[id] = append(v.index[id], &entry{c})
+	}
+}
+
+// find gives what an instance is to be found by. It takes no lock.
+func (x *index) find(i *tfstate.Instance) []found {
+	var all []found
+	seen := map[found]bool{}
+	identifiers(i, func(name string, role Role, id string) {
+		f := found{maphash.String(x.seed, id), name, role}
+		if !seen[f] {
+			seen[f] = true
+			all = append(all, f)
+		}
 	})
+	return all
 }
 
 // identifiers gives each identifier that an instance holds at its top level, with what it is to the instance.
-func identifiers(i *tfstate.Instance, each func(path tfstate.Path, role Role, id string)) {
-	attributes := map[string]string{}
-	i.Strings(func(name, value string) { attributes[name] = value })
-	for name, value := range attributes {
-		if value == "" {
-			continue
+func identifiers(i *tfstate.Instance, each func(name string, role Role, id string)) {
+	id := i.ID()
+	i.Strings(func(name, value string) {
+		if value == "" || len(value) > maxIdentifier {
+			return
 		}
-		role := roleOf(name, value, attributes)
+		role := roleOf(name, value, id)
 		if role < 0 {
-			continue
+			return
 		}
-		each(tfstate.Path(name), role, value)
-		for _, short := range shorter(value) {
-			each(tfstate.Path(name), role, short)
+		each(name, role, value)
+		if short := shorter(value); short != "" && short != value {
+			each(name, role, short)
 		}
-	}
+	})
 }
 
-// own are the attributes in which a resource's own name stands; an attribute of the type's last word, such as bucket in
-// a bucket, is one too.
-var own = []string{"id", "arn", "name", "identifier", "function_name", "key_id", "url", "unique_id", "cluster_identifier"}
+// maxIdentifier is the length of the longest ARN.
+const maxIdentifier = 2048
 
-func roleOf(name, value string, attributes map[string]string) Role {
-	switch {
-	case slices.Contains(own, name):
+// noRole is that of an attribute that identifies nothing.
+const noRole Role = -1
+
+// roleOf judges an attribute by its name and by what its value is to the instance's id, which holds for every type: an id
+// made of several parts, such as role:policy, names its parents first.
+func roleOf(name, value, id string) Role {
+	switch name {
+	case "id", "arn", "name", "identifier", "unique_id", "url":
 		return Self
-	case attributes["id"] == value:
+	case "owner_id", "account_id", "region":
+		return noRole // thousands share it: it tells where, not which
+	}
+	if value == id {
 		return Self
-	case name == "bucket", name == "role", name == "user", name == "group", name == "cluster",
-		name == "security_group_id", name == "route_table_id", name == "network_acl_id", name == "function_arn":
+	}
+	switch name {
+	case "bucket", "role", "user", "group", "cluster", "function_name", "function_arn", "key_id", "cluster_identifier",
+		"security_group_id", "route_table_id", "network_acl_id":
 		return Parent
-	case strings.HasSuffix(name, "_id"), strings.HasSuffix(name, "_arn"), strings.HasSuffix(name, "_name"):
-		return Reference
 	}
-	return -1
+	identifies := strings.HasSuffix(name, "_id") || strings.HasSuffix(name, "_arn") || strings.HasSuffix(name, "_name") ||
+		strings.HasSuffix(name, "_identifier") || strings.HasSuffix(name, "_url")
+	switch {
+	case !identifies:
+		return noRole
+	case len(value) < len(id) && strings.HasPrefix(id, value) && strings.IndexByte(":/_,|", id[len(value)]) >= 0:
+		return Parent
+	}
+	return Reference
 }
 
-// shorter are the identifiers that stand within one: the name at the end of an ARN or a queue's URL.
-func shorter(value string) []string {
+// shorter is the name within an identifier: at the end of an ARN, or of the URL of a queue. "" if there is none.
+func shorter(value string) string {
 	switch {
 	case strings.HasPrefix(value, "arn:"):
 		parts := strings.SplitN(value, ":", 6)
 		if len(parts) < 6 {
-			return nil
+			return ""
 		}
-		resource := parts[5]
-		cut := strings.LastIndexAny(resource, "/:")
-		if cut < 0 {
-			return []string{resource}
+		return nameOf(strings.TrimSuffix(parts[5], ":*"))
+	case strings.HasPrefix(value, "https://"):
+		// https://sqs.eu-west-1.amazonaws.com/123456789012/name, under other hosts in other partitions and in tests
+		if parts := strings.Split(value, "/"); len(parts) == 5 && isAccount(parts[3]) {
+			return parts[4]
 		}
-		return []string{resource[cut+1:]}
-	case strings.HasPrefix(value, "https://sqs."):
-		return []string{value[strings.LastIndexByte(value, '/')+1:]}
 	}
-	return nil
+	return ""
+}
+
+// nameOf is the name in the last part of an ARN: what follows the type, without a path before it. A version's number is
+// none.
+func nameOf(resource string) string {
+	name := resource
+	if cut := strings.LastIndexByte(resource, '/'); cut >= 0 {
+		name = resource[cut+1:]
+	} else if cut := strings.LastIndexByte(resource, ':'); cut >= 0 {
+		name = resource[cut+1:]
+	}
+	if strings.Trim(name, "0123456789*") == "" {
+		return ""
+	}
+	return name
 }
 
 // placeOf is the account and region of an instance's own ARN, else of the attributes that name them.
@@ -158,7 +272,7 @@ func placeOf(i *tfstate.Instance) (account, region string) {
 		account, region = placeOfARN(unquote(arn))
 	}
 	if account == "" {
-		if owner, ok := i.Get("owner_id"); ok {
+		if owner, ok := i.Get("owner_id"); ok && isAccount(unquote(owner)) {
 			account = unquote(owner)
 		}
 	}
@@ -170,25 +284,34 @@ func placeOf(i *tfstate.Instance) (account, region string) {
 	return account, region
 }
 
+// placeOfARN reads arn:partition:service:region:account:resource; the account of what AWS itself owns is none.
 func placeOfARN(arn string) (account, region string) {
 	parts := strings.SplitN(arn, ":", 6)
 	if len(parts) < 6 || parts[0] != "arn" {
 		return "", ""
 	}
-	return parts[4], parts[3]
+	if isAccount(parts[4]) {
+		account = parts[4]
+	}
+	return account, parts[3]
 }
 
-// accounts gives the account of each provider configuration whose instances' ARNs all agree on it.
+func isAccount(s string) bool { return len(s) == 12 && strings.Trim(s, "0123456789") == "" }
+
+// accounts gives the account of each provider configuration that the ARNs of all its managed instances agree on. Data
+// sources may show what is another's.
 func accounts(all []*tfstate.Instance) map[string]string {
 	known := map[string]string{}
 	for _, i := range all {
+		if i.Address.Data {
+			continue
+		}
 		account, _ := placeOf(i)
-		if account == "" || account == "aws" {
+		if account == "" {
 			continue
 		}
 		if other, ok := known[i.Provider]; ok && other != account {
-			known[i.Provider] = "" // two accounts: which one an instance without ARN is in, is not known
-			continue
+			account = "" // two accounts: which one an instance without ARN is in is not known
 		}
 		known[i.Provider] = account
 	}

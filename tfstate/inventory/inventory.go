@@ -2,11 +2,12 @@
 //
 // In come contents of states from sources; out go new serials with what changed in them, in order for each state, and
 // answers: which instances an identifier names in an account and region, and what an instance was before a moment. A
-// content is parsed beside what is known and swapped in when it is whole, so readers wait for a pointer at most, and a
-// broken one changes nothing. Instances that did not change are shared between the serials.
+// content is parsed and compared beside what is known and swapped in when it is whole; a broken one changes nothing.
+// Instances that did not change are shared between the serials, and a swap touches the others alone, so readers wait as long
+// as what changed takes to index (some microseconds an instance).
 //
-// Snapshots are ordered within one lineage; another lineage under the same URI begins a new history. Start reading at
-// Version and Lookup; index.go finds identifiers.
+// Snapshots are ordered within one lineage, as they were read; another lineage under the same URI begins a new history.
+// Start reading at Version and Lookup; history.go keeps serials, index.go finds identifiers.
 package inventory
 
 import (
@@ -16,11 +17,8 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
-
-	"github.com/cespare/xxhash/v2"
 
 	"github.com/tfdrift/tfdrift-falco/tfstate"
 	"github.com/tfdrift/tfdrift-falco/tfstate/source"
@@ -28,7 +26,7 @@ import (
 
 // Options of an Inventory. The zero value works.
 type Options struct {
-	History  int               // serials kept of each state; default 10
+	History  int               // serials kept of each state; default 10, which 0 or less means too
 	Redactor *tfstate.Redactor // of the values in Serial.Changes
 	Log      *slog.Logger
 	// OnSerial takes every new serial, one at a time and in order; reading states waits for it.
@@ -75,30 +73,6 @@ type Info struct {
 	Fault     error     // why it cannot be read now
 }
 
-// snapshot is one content. It is not changed once it is in a history.
-type snapshot struct {
-	Snapshot
-	terraform string
-	all       []*tfstate.Instance
-	byAddress map[tfstate.Address]*tfstate.Instance
-	digest    uint64 // over all instances
-	accounts  map[string]string
-}
-
-// history is what is kept of one state, oldest first.
-type history struct {
-	read      time.Time
-	fault     error
-	snapshots []*snapshot
-}
-
-func (h *history) newest() *snapshot {
-	if h == nil || len(h.snapshots) == 0 {
-		return nil
-	}
-	return h.snapshots[len(h.snapshots)-1]
-}
-
 // Inventory is safe for concurrent use.
 type Inventory struct {
 	o   Options
@@ -108,20 +82,20 @@ type Inventory struct {
 
 	mu     sync.RWMutex
 	states map[string]*history
-	index  map[string][]*entry // by identifier
+	index  index
 }
 
 var _ source.Sink = (*Inventory)(nil)
 
 // New makes an empty inventory.
 func New(o Options) *Inventory {
-	if o.History == 0 {
+	if o.History <= 0 {
 		o.History = 10
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Inventory{o: o, log: o.Log.With("component", "inventory"), states: map[string]*history{}, index: map[string][]*entry{}}
+	return &Inventory{o: o, log: o.Log.With("component", "inventory"), states: map[string]*history{}, index: newIndex()}
 }
 
 // Version takes one content: see source.Sink. The error is the reader's or the parser's.
@@ -133,31 +107,46 @@ func (v *Inventory) Version(ctx context.Context, content source.Version) error {
 	v.telling.Lock()
 	defer v.telling.Unlock()
 	v.mu.RLock()
-	before := v.states[content.URI].newest()
+	h := v.states[content.URI]
+	before := h.newest()
 	v.mu.RUnlock()
 	if before != nil && before.Lineage == next.Lineage && before.Serial == next.Serial && before.digest == next.digest {
-		v.mu.Lock()
-		v.states[content.URI].read = time.Now()
-		v.mu.Unlock()
+		v.touched(h, before, next)
 		return nil
 	}
 	told := Serial{
-		State: next.State, Lineage: next.Lineage, Terraform: next.terraform, Serial: next.Serial, Written: next.Written,
+		State: next.State, Lineage: next.Lineage, Terraform: next.terraform, Serial: next.Serial,
 		First: before == nil, Instances: len(next.all),
 	}
 	if before != nil {
 		told.Previous = before.Serial
 		told.Findings = findings(before, next)
-		share(before, next)
+		next.after(before, time.Now())
 		if before.Lineage == next.Lineage {
+			next.share(before)
 			told.Changes = tfstate.Diff(before.all, next.all, v.o.Redactor)
 		}
 	}
+	told.Written = next.Written
 	v.swap(next)
 	if v.o.OnSerial != nil {
 		v.o.OnSerial(told)
 	}
 	return nil
+}
+
+// touched notes that a content was read again. What is new in it, such as which values are sensitive, counts from now on;
+// there is nothing to tell.
+func (v *Inventory) touched(h *history, before, next *snapshot) {
+	next.share(before)
+	next.Written = before.Written
+	if !slices.Equal(before.all, next.all) {
+		v.swap(next)
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	h.read, h.fault = time.Now(), nil
 }
 
 func (v *Inventory) parse(ctx context.Context, content source.Version) (s *snapshot, err error) {
@@ -166,21 +155,16 @@ func (v *Inventory) parse(ctx context.Context, content source.Version) (s *snaps
 		return nil, fmt.Errorf("read state %q: %w", content.URI, err)
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	s = &snapshot{
-		Snapshot:  Snapshot{State: content.URI, Written: content.Written.UTC()},
-		byAddress: map[tfstate.Address]*tfstate.Instance{},
-	}
+	s = &snapshot{Snapshot: Snapshot{State: content.URI, Written: content.Written.UTC()}}
 	header, err := tfstate.Read(r, func(i *tfstate.Instance) error {
 		s.all = append(s.all, i)
-		s.byAddress[i.Address] = i
-		s.digest += xxhash.Sum64String(i.Address.String()) ^ i.Hash*31 // a sum: the order means nothing
-		return nil
+		return ctx.Err()
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read state %q: %w", content.URI, err)
 	}
 	s.Serial, s.Lineage, s.terraform = header.Serial, header.Lineage, header.TerraformVersion
-	s.accounts = accounts(s.all)
+	s.finish()
 	return s, nil
 }
 
@@ -196,34 +180,6 @@ func findings(before, next *snapshot) []Finding {
 	return nil
 }
 
-// share puts the older instance in the place of an equal newer one, which can then be forgotten.
-func share(before, next *snapshot) {
-	for i, n := range next.all {
-		if o := before.byAddress[n.Address]; o != nil && o.Hash == n.Hash && slices.Equal(o.Sensitive, n.Sensitive) && o.Provider == n.Provider {
-			next.all[i] = o
-			next.byAddress[n.Address] = o
-		}
-	}
-}
-
-// swap makes next the newest of its state.
-func (v *Inventory) swap(next *snapshot) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	h := v.states[next.State]
-	if h == nil {
-		h = &history{}
-		v.states[next.State] = h
-	}
-	h.read, h.fault = time.Now(), nil
-	kept := h.snapshots
-	if newest := h.newest(); newest != nil && newest.Lineage != next.Lineage {
-		kept = nil
-	}
-	h.snapshots = append(slices.Clone(kept[max(0, len(kept)-v.o.History+1):]), next)
-	v.reindex(next.State, h)
-}
-
 // Fault takes a source's word on a state: see source.Sink.
 func (v *Inventory) Fault(uri string, err error) {
 	v.mu.Lock()
@@ -233,7 +189,7 @@ func (v *Inventory) Fault(uri string, err error) {
 		if err == nil {
 			return
 		}
-		h = &history{}
+		h = &history{uri: uri, aged: map[*tfstate.Instance]*snapshot{}}
 		v.states[uri] = h
 	}
 	if err != nil && h.fault == nil {
@@ -245,7 +201,8 @@ func (v *Inventory) Fault(uri string, err error) {
 }
 
 // At is the instance in the newest snapshot written strictly before a moment, with that snapshot. It is false when no
-// snapshot is that old (the Snapshot is then zero) or when that snapshot lacks the address.
+// snapshot is that old (the Snapshot is then zero) or when that snapshot lacks the address. An instance that stood at
+// another address by then, under the same id, is given as it stood there.
 func (v *Inventory) At(state string, a tfstate.Address, before time.Time) (*tfstate.Instance, Snapshot, bool) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
@@ -254,12 +211,32 @@ func (v *Inventory) At(state string, a tfstate.Address, before time.Time) (*tfst
 		return nil, Snapshot{}, false
 	}
 	for _, s := range slices.Backward(h.snapshots) {
-		if s.Written.Before(before) {
-			i, ok := s.byAddress[a]
-			return i, s.Snapshot, ok
+		if !s.Written.Before(before) {
+			continue
 		}
+		i := s.at(a)
+		if i == nil && s != h.newest() {
+			i = moved(h, s, h.newest().at(a))
+		}
+		return i, s.Snapshot, i != nil
 	}
 	return nil, Snapshot{}, false
+}
+
+// moved is where an older snapshot has an instance of the newest one; nil if it does not have it. The caller holds mu.
+func moved(h *history, s *snapshot, now *tfstate.Instance) *tfstate.Instance {
+	if now == nil || now.ID() == "" {
+		return nil
+	}
+	for _, i := range s.all {
+		if i.Address.Type != now.Address.Type || i.Address.Data != now.Address.Data || i.ID() != now.ID() {
+			continue
+		}
+		if still := h.newest().at(i.Address); still == nil || still.ID() != now.ID() {
+			return i
+		}
+	}
+	return nil
 }
 
 // Newest names the newest snapshot of a state.
@@ -317,12 +294,4 @@ func (v *Inventory) info(uri string) Info {
 		info.Snapshot, info.Terraform, info.Instances = s.Snapshot, s.terraform, len(s.all)
 	}
 	return info
-}
-
-// byState orders candidates so that the same question gets the same answer.
-func byState(a, b Candidate) int {
-	if c := strings.Compare(a.State, b.State); c != 0 {
-		return c
-	}
-	return strings.Compare(a.Instance.Address.String(), b.Instance.Address.String())
 }

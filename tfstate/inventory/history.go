@@ -1,0 +1,203 @@
+package inventory
+
+import (
+	"encoding/binary"
+	"slices"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/tfdrift/tfdrift-falco/tfstate"
+)
+
+// snapshot is one content. It is not changed once it is in a history.
+type snapshot struct {
+	Snapshot
+	terraform string
+	all       []*tfstate.Instance // sorted by address
+	digest    uint64              // over all instances; their order means nothing
+	accounts  map[string]string   // by provider configuration
+}
+
+// finish makes a snapshot usable whose instances have all been read.
+func (s *snapshot) finish() {
+	slices.SortStableFunc(s.all, func(a, b *tfstate.Instance) int { return a.Address.Compare(b.Address) })
+	s.all = slices.Clip(slices.CompactFunc(s.all, func(a, b *tfstate.Instance) bool { return a.Address == b.Address }))
+	h := xxhash.New()
+	var hash [8]byte
+	for _, i := range s.all {
+		for _, part := range []string{i.Address.Module, i.Address.Type, i.Address.Name, i.Address.Key, i.Address.Deposed} {
+			_, _ = h.WriteString(part)
+			_, _ = h.Write(hash[:1]) // between two parts: any byte will do
+		}
+		binary.LittleEndian.PutUint64(hash[:], i.Hash)
+		_, _ = h.Write(hash[:])
+	}
+	s.digest = h.Sum64()
+	s.accounts = accounts(s.all)
+}
+
+// at is the instance at an address, nil if there is none.
+func (s *snapshot) at(a tfstate.Address) *tfstate.Instance {
+	n, ok := slices.BinarySearchFunc(s.all, a, func(i *tfstate.Instance, a tfstate.Address) int { return i.Address.Compare(a) })
+	if !ok {
+		return nil
+	}
+	return s.all[n]
+}
+
+// after puts the time right that the place of the state gave, where it cannot be: a serial is not written before the one
+// before it. A copy that kept its file's time, or a clock that was set, says so; what is sure then is that it lay there when
+// it was read, and not when the one before it was.
+func (s *snapshot) after(before *snapshot, now time.Time) {
+	if s.Lineage == before.Lineage && s.Written.Before(before.Written) && s.Written.Before(now) {
+		s.Written = now.UTC()
+	}
+}
+
+// share puts the older instance in the place of an equal newer one, which can then be forgotten.
+func (s *snapshot) share(before *snapshot) {
+	for n, i := range s.all {
+		if o := before.at(i.Address); o != nil && o.Hash == i.Hash && o.Provider == i.Provider && o.Tainted == i.Tainted &&
+			o.SchemaVersion == i.SchemaVersion && slices.Equal(o.Sensitive, i.Sensitive) {
+			s.all[n] = o
+		}
+	}
+}
+
+// history is what is kept of one state, oldest first. The inventory's mu guards it.
+type history struct {
+	uri       string
+	read      time.Time
+	fault     error
+	snapshots []*snapshot
+	accounts  map[string]string // of the newest snapshot
+	// aged are the instances that the index has although the newest snapshot lacks them, with the last that has them.
+	aged map[*tfstate.Instance]*snapshot
+}
+
+func (h *history) newest() *snapshot {
+	if h == nil || len(h.snapshots) == 0 {
+		return nil
+	}
+	return h.snapshots[len(h.snapshots)-1]
+}
+
+// swap makes next the newest snapshot of its state. The caller holds telling, so nobody else changes histories; what
+// there is to do is found out before readers are made to wait.
+func (v *Inventory) swap(next *snapshot) {
+	v.mu.RLock()
+	h := v.states[next.State]
+	v.mu.RUnlock()
+	p := v.plan(h, next)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if h = v.states[next.State]; h == nil {
+		h = &history{uri: next.State, aged: map[*tfstate.Instance]*snapshot{}}
+		v.states[next.State] = h
+	}
+	for i, identifiers := range p.removed {
+		v.index.remove(h, i, identifiers)
+		delete(h.aged, i)
+	}
+	for i, identifiers := range p.aged {
+		v.index.age(h, i, identifiers)
+		h.aged[i] = h.newest()
+	}
+	for i, identifiers := range p.added {
+		account, region := placeOf(i)
+		v.index.add(&held{state: h, instance: i, account: account, region: region, current: true}, identifiers)
+	}
+	h.read, h.fault, h.accounts = time.Now(), nil, next.accounts
+	h.snapshots = append(p.kept, next)
+}
+
+// plan is what a new snapshot changes: the older ones that stay, and instances with what the index has them under.
+type plan struct {
+	kept                 []*snapshot
+	added, aged, removed map[*tfstate.Instance][]found
+}
+
+// plan compares next with the newest snapshot, if there is one. A snapshot with that one's serial and content takes its
+// place; one of another lineage takes that of all.
+func (v *Inventory) plan(h *history, next *snapshot) plan {
+	p := plan{
+		added: map[*tfstate.Instance][]found{}, aged: map[*tfstate.Instance][]found{}, removed: map[*tfstate.Instance][]found{},
+	}
+	before := h.newest()
+	if before == nil {
+		before = &snapshot{}
+	} else {
+		p.kept = v.kept(h, next)
+	}
+	gone, came := parted(before.all, next.all)
+	objects := map[object]bool{}
+	for _, i := range came {
+		p.added[i] = v.index.find(i)
+		objects[objectOf(i)] = true
+	}
+	for _, i := range gone {
+		if len(p.kept) == 0 || objects[objectOf(i)] {
+			p.removed[i] = v.index.find(i)
+		} else {
+			p.aged[i] = v.index.find(i)
+		}
+	}
+	if h != nil {
+		for i, last := range h.aged {
+			if !slices.Contains(p.kept, last) || objects[objectOf(i)] {
+				p.removed[i] = v.index.find(i)
+			}
+		}
+	}
+	return p
+}
+
+// kept are the older snapshots that stay beside next.
+func (v *Inventory) kept(h *history, next *snapshot) []*snapshot {
+	newest := h.newest()
+	switch {
+	case newest.Lineage != next.Lineage:
+		return nil
+	case newest.Serial == next.Serial && newest.digest == next.digest:
+		return slices.Clone(h.snapshots[:len(h.snapshots)-1])
+	}
+	return slices.Clone(h.snapshots[max(0, len(h.snapshots)-v.o.History+1):])
+}
+
+// parted walks two sorted lists and gives what only one of them has.
+func parted(before, next []*tfstate.Instance) (gone, came []*tfstate.Instance) {
+	for len(before) > 0 && len(next) > 0 {
+		o, n := before[0], next[0]
+		order := 0
+		if o != n {
+			order = o.Address.Compare(n.Address)
+		}
+		if o != n && order <= 0 {
+			gone = append(gone, o)
+		}
+		if o != n && order >= 0 {
+			came = append(came, n)
+		}
+		if order <= 0 {
+			before = before[1:]
+		}
+		if order >= 0 {
+			next = next[1:]
+		}
+	}
+	return append(gone, before...), append(came, next...)
+}
+
+// object is what stays the same when an instance changes or moves: the provider's id, or else the address.
+type object struct {
+	typ, id string
+	address tfstate.Address
+}
+
+func objectOf(i *tfstate.Instance) object {
+	if id := i.ID(); id != "" {
+		return object{typ: i.Address.Type, id: id}
+	}
+	return object{address: i.Address}
+}
