@@ -87,7 +87,7 @@ func target(o GRPCOptions) (client.Config, error) {
 		return config, fmt.Errorf("port %q: want a number up to 65535", port)
 	}
 	if o.CertFile == "" || o.KeyFile == "" || o.CAFile == "" {
-		return config, errors.New("Falco's network output asks for mTLS: name a certificate, its key and the CA") //nolint:revive,staticcheck // a name
+		return config, errors.New("over the network Falco asks for mTLS: name a certificate, its key and the CA")
 	}
 	if strings.Contains(host, ":") { // client-go puts host and port together as they are
 		host = "[" + host + "]"
@@ -107,25 +107,24 @@ func (g *GRPC) Status() (ok bool, reason string) { return g.status.get() }
 // which was closed, or did not take the last alerts when ctx had ended.
 func (g *GRPC) Run(ctx context.Context) error {
 	pause := newPause(200*time.Millisecond, g.maxBackoff)
-	for {
+	for ctx.Err() == nil {
 		s := &session{GRPC: g, received: make(chan *outputs.Response, grpcBatch)}
 		err := s.run(ctx)
 		if refused, ok := errors.AsType[*storeError](err); ok {
 			return refused.error
 		}
-		if ctx.Err() != nil {
-			return nil
-		}
 		if s.worked {
 			pause.Reset()
 		}
-		g.disconnected(err)
+		if ctx.Err() == nil {
+			g.disconnected(err)
+		}
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-time.After(pause.NextBackOff()):
 		}
 	}
+	return nil
 }
 
 func (g *GRPC) connected() {

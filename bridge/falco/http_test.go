@@ -226,7 +226,7 @@ func TestRequests(t *testing.T) {
 func TestPackedBomb(t *testing.T) {
 	s := newSite(t, falco.HTTPOptions{})
 	l := s.dial(t)
-	l.send(post("/", "Content-Encoding: gzip\r\n", zipped(t, make([]byte, 100<<20))))
+	l.send(post("/", "Content-Encoding: gzip\r\n", zipped(t, make([]byte, 20<<20))))
 	if status, _ := l.answer(); status != http.StatusRequestEntityTooLarge {
 		t.Errorf("%d, want 413", status)
 	}

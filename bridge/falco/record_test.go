@@ -116,7 +116,9 @@ func TestEveryRecordComesBack(t *testing.T) {
 	}
 	kinds, checked := map[string]int{}, 0
 	for _, file := range files {
-		for _, text := range readRecords(t, file) {
+		const most = 100 // of one file: long ones repeat themselves
+		texts := readRecords(t, file)
+		for _, text := range texts[:min(len(texts), most)] {
 			whole, err := trail.Decode(text)
 			if err != nil || whole.EventID == "" || whole.EventName == "" {
 				continue
