@@ -65,7 +65,7 @@ func TestCases(t *testing.T) {
 }
 
 // take hands one state to the inventory. A name like "a-2.tfstate" is a later serial of "a.tfstate".
-func take(t *testing.T, inv *inventory.Inventory, name, text string, at time.Time) {
+func take(t testing.TB, inv *inventory.Inventory, name, text string, at time.Time) {
 	t.Helper()
 	base, _, _ := strings.Cut(strings.TrimSuffix(name, ".tfstate"), "-")
 	err := inv.Version(t.Context(), source.Version{
