@@ -89,6 +89,9 @@ func (h *HTTP) expected(r *http.Request) *refusal {
 	if subtle.ConstantTimeCompare([]byte(r.URL.Path), []byte(h.path)) != 1 {
 		return &refusal{http.StatusNotFound, "path", "no alerts are taken at this path: set http_output.url in falco.yaml to the bridge's intake with its path", nil}
 	}
+	if r.Header.Get("Origin") != "" { // a page in a browser on this machine, which could invent alerts
+		return &refusal{http.StatusForbidden, "origin", "alerts are not taken from web pages", nil}
+	}
 	if r.Method != http.MethodPost {
 		return &refusal{http.StatusMethodNotAllowed, "method", "alerts are taken by POST, as Falco's http_output sends them", nil}
 	}

@@ -457,3 +457,16 @@ func BenchmarkFromHTTP(b *testing.B) {
 		}
 	}
 }
+
+// TestWebPagesCannotPost: a page that a browser on this machine shows may send text anywhere, with its Origin.
+func TestWebPagesCannotPost(t *testing.T) {
+	s := newSite(t, falco.HTTPOptions{})
+	l := s.dial(t)
+	l.send(post("/", "Origin: http://example.com\r\nContent-Type: text/plain\r\n", []byte("10:00:02.000000000: Critical all is well")))
+	if status, says := l.answer(); status != http.StatusForbidden {
+		t.Errorf("got %d %s", status, says)
+	}
+	if n := len(s.book.alerts()); n != 0 {
+		t.Errorf("%d alerts in the inbox", n)
+	}
+}
