@@ -55,9 +55,9 @@ func TestFalcosConfiguration(t *testing.T) {
 	var got struct {
 		Load    []string `yaml:"load_plugins"`
 		Plugins []struct {
-			Library string `yaml:"library_path"`
-			Open    string `yaml:"open_params"`
-			Init    struct{ States []string }
+			Library string                    `yaml:"library_path"`
+			Open    string                    `yaml:"open_params"`
+			Init    struct{ States []string } `yaml:"init_config"`
 		}
 		HTTP   struct{ URL string } `yaml:"http_output"`
 		Rules  []string             `yaml:"rules_files"`
@@ -67,7 +67,7 @@ func TestFalcosConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(got.Plugins) != 1 || got.Plugins[0].Library != library || got.Plugins[0].Open != d.Trail()+"?watch=true" ||
-		got.HTTP.URL != "http://127.0.0.1:1/demo" || len(got.Load) != 1 || len(got.Append) != 1 || len(got.Rules) != 1 {
+		len(got.Plugins[0].Init.States) != 1 || got.HTTP.URL != "http://127.0.0.1:1/demo" || len(got.Load) != 1 || len(got.Append) != 1 || len(got.Rules) != 1 {
 		t.Errorf("configuration:\n%s", text)
 	}
 	if _, err := os.Stat(got.Rules[0]); err != nil {
