@@ -24,17 +24,20 @@ type scan struct {
 	f       *files
 	to      source.Sink
 	watcher *fsnotify.Watcher // nil without notices
-	watched map[string]bool
-	known   map[string]*content
+	// unwatched are the directories without notices, which was logged.
+	unwatched map[string]bool
+	known     map[string]*content
 }
 
 // content is one file as it was last handed over.
 type content struct {
 	stamp stamp
+	// again is when it is to be read once more although its stamp is the same; zero for not at all.
+	again time.Time
 	// since is when it was first found incomplete, and tries how often since; zero when it is whole.
 	since time.Time
 	tries int
-	told  bool // as a fault
+	fault string // what was told of it; "" when it is well
 }
 
 // stamp tells two contents of a file apart.
@@ -50,11 +53,11 @@ func (s stamp) same(o stamp) bool {
 	return s.file != nil && o.file != nil && s.size == o.size && s.modified.Equal(o.modified) && os.SameFile(s.file, o.file)
 }
 
-// patience is how long a state may stay cut off before that is a fault rather than a write under way.
-const patience = 5 * time.Second
+// tick is longer than that of any file system's clock (FAT: 2 s).
+const tick = 2500 * time.Millisecond
 
 func newScan(f *files, to source.Sink) *scan {
-	return &scan{f: f, to: to, watched: map[string]bool{}, known: map[string]*content{}}
+	return &scan{f: f, to: to, unwatched: map[string]bool{}, known: map[string]*content{}}
 }
 
 func uriOf(path string) string { return "file://" + path }
@@ -81,8 +84,19 @@ func (s *scan) find() ([]string, error) {
 	for _, path := range found {
 		s.watch(filepath.Dir(path))
 	}
+	found = slices.DeleteFunc(found, func(path string) bool { return private(strings.TrimPrefix(path, base)) })
 	slices.Sort(found)
 	return found, nil
+}
+
+// private reports whether a path leads through a folder that holds copies or something else.
+func private(path string) bool {
+	for part := range strings.SplitSeq(filepath.ToSlash(filepath.Dir(path)), "/") {
+		if part == ".terraform" || len(part) > 2 && strings.HasPrefix(part, "..") {
+			return true
+		}
+	}
+	return false
 }
 
 // escape makes a path match only itself in a pattern.
@@ -92,11 +106,14 @@ func escape(path string) string {
 
 // watch asks for notices about a directory; without any, the poll finds what changes.
 func (s *scan) watch(dir string) {
-	if s.watcher == nil || s.watched[dir] {
+	if s.watcher == nil {
 		return
 	}
-	if s.watcher.Add(dir) == nil {
-		s.watched[dir] = true
+	// Added each time: a directory that was removed and made anew is another one. It costs a system call.
+	err := s.watcher.Add(dir)
+	if err != nil && !s.unwatched[dir] && !errors.Is(err, fs.ErrNotExist) {
+		s.unwatched[dir] = true
+		s.f.o.Log.Warn("no notices of a directory, polling it", "state", s.f.uri, "directory", dir, "cause", err)
 	}
 }
 
@@ -105,7 +122,7 @@ func (s *scan) watch(dir string) {
 func (s *scan) look(ctx context.Context) time.Duration {
 	found, err := s.find()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.f.o.Log.Warn("states not found", "state", s.f.uri, "cause", err)
+		found = []string{s.f.pattern} // the one file may not even be asked for: take says so
 	}
 	var again time.Duration
 	for _, path := range found {
@@ -116,35 +133,44 @@ func (s *scan) look(ctx context.Context) time.Duration {
 			again = d
 		}
 	}
-	for path, c := range s.known {
-		if !slices.Contains(found, path) && !c.told {
-			c.told, c.stamp = true, stamp{}
-			s.to.Fault(uriOf(path), errors.New("the file is gone; what was read of it stays"))
+	s.missing(found, err)
+	return again
+}
+
+// next is when to look again without a notice: when something is being written, or may have been written twice in a tick;
+// 0 for not before the poll.
+func (s *scan) next(again time.Duration) time.Duration {
+	for _, c := range s.known {
+		if c.again.IsZero() {
+			continue
 		}
-	}
-	if len(found) == 0 && len(s.known) == 0 && err != nil {
-		s.missing(err)
+		if d := max(time.Until(c.again), time.Millisecond); again == 0 || d < again {
+			again = d
+		}
 	}
 	return again
 }
 
-// missing tells once of a single file that has never been there.
-func (s *scan) missing(err error) {
-	c := &content{told: true}
-	s.known[s.f.pattern] = c
-	s.to.Fault(uriOf(s.f.pattern), err)
-}
-
-// settle takes one file, trying again while it is being written.
-func (s *scan) settle(ctx context.Context, path string) {
-	for ctx.Err() == nil {
-		d := s.take(ctx, path)
-		if d == 0 || s.known[path].told {
-			return
+// missing tells of the files that are gone, and of a single file that has never been there.
+func (s *scan) missing(found []string, err error) {
+	if err != nil && len(s.known) == 0 {
+		s.known[s.f.pattern] = &content{}
+	}
+	for path, c := range s.known {
+		if _, there := slices.BinarySearch(found, path); there {
+			continue
 		}
-		wait(ctx, d)
+		if path == s.f.pattern && isDir(path) {
+			s.to.Fault(uriOf(path), nil) // the place itself, which is there now
+			delete(s.known, path)
+			continue
+		}
+		*c = content{fault: c.fault}
+		s.tell(path, c, errGone)
 	}
 }
+
+var errGone = errors.New("the file is not there; what was read of it before stays")
 
 // take hands one file over if it changed. It says after how long to try again, 0 when there is no need.
 func (s *scan) take(ctx context.Context, path string) time.Duration {
@@ -154,42 +180,73 @@ func (s *scan) take(ctx context.Context, path string) time.Duration {
 		s.known[path] = c
 	}
 	info, err := os.Stat(path)
-	if err != nil {
-		return s.broken(c, path, err, false)
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("it is no regular file")
 	}
-	now := stampOf(info)
-	if c.stamp.same(now) {
+	if err != nil {
+		*c = content{fault: c.fault}
+		s.tell(path, c, err)
 		return 0
 	}
+	now := stampOf(info)
+	if c.stamp.same(now) && (c.again.IsZero() || time.Now().Before(c.again)) {
+		return 0
+	}
+	read := time.Now()
 	err = s.to.Version(ctx, source.Version{
 		URI: uriOf(path), Written: info.ModTime().UTC(), Size: info.Size(),
 		Open: func(context.Context) (io.ReadCloser, error) { return open(path, now) },
 	})
 	if err != nil {
-		incomplete := errors.Is(err, tfstate.ErrIncomplete)
-		if !incomplete {
-			c.stamp = now // it will not get better by itself
-		}
-		return s.broken(c, path, err, incomplete)
+		return s.broken(ctx, c, path, now, err)
 	}
-	*c = content{stamp: now}
-	s.to.Fault(uriOf(path), nil)
+	c.stamp, c.again, c.since, c.tries = now, now.unsure(read), time.Time{}, 0
+	s.tell(path, c, nil)
 	return 0
 }
 
-func (s *scan) broken(c *content, path string, err error, incomplete bool) time.Duration {
-	if c.since.IsZero() {
-		c.since = time.Now()
+// unsure is when a content that was read at a moment is to be read again, because what was written just before that moment
+// may have been written once more within the same tick of the clock; zero for never.
+func (s stamp) unsure(read time.Time) time.Time {
+	if age := read.Sub(s.modified); age < 0 || age > tick {
+		return time.Time{}
 	}
-	c.tries++
-	if (!incomplete || time.Since(c.since) > patience) && !c.told {
-		c.told = true
+	return s.modified.Add(tick)
+}
+
+// broken decides on a content that was not taken: one being written is tried again soon, one that is no state when it
+// changes, anything else (a file that may not be read, a disk) at the next look.
+func (s *scan) broken(ctx context.Context, c *content, path string, now stamp, err error) time.Duration {
+	var format *tfstate.FormatError
+	var version *tfstate.VersionError
+	switch {
+	case ctx.Err() != nil:
+		return 0
+	case errors.Is(err, tfstate.ErrIncomplete):
+		if c.since.IsZero() {
+			c.since = time.Now()
+		}
+		c.tries++
+		if time.Since(c.since) < s.f.o.Patience {
+			return min(25*time.Millisecond<<min(c.tries, 5), time.Second)
+		}
+	case errors.As(err, &format), errors.As(err, &version):
+		c.stamp, c.again = now, now.unsure(time.Now())
+	}
+	s.tell(path, c, err)
+	return 0
+}
+
+// tell passes on a fault, or nil for its end, unless it was told last.
+func (s *scan) tell(path string, c *content, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if c.fault != text {
+		c.fault = text
 		s.to.Fault(uriOf(path), err)
 	}
-	if !incomplete {
-		return 0 // the next poll
-	}
-	return min(50*time.Millisecond<<min(c.tries, 5), time.Second)
 }
 
 // open opens one content; what is read counts only if the file was the same before and after.
