@@ -99,6 +99,9 @@ func segments(s string) ([]segment, error) {
 		if seg.name == "" {
 			return nil, errors.New("a name is missing")
 		}
+		if strings.ContainsAny(seg.name, "]\"() \n") {
+			return nil, fmt.Errorf("%q is no name", seg.name)
+		}
 		s = s[end:]
 		if strings.HasPrefix(s, "[") {
 			n, err := keyLength(s[1:])
