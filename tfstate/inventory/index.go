@@ -255,7 +255,9 @@ func shorter(value string) string {
 // none.
 func nameOf(resource string) string {
 	name := resource
-	if cut := strings.LastIndexByte(resource, '/'); cut >= 0 {
+	if cut := strings.Index(resource, ":/"); cut >= 0 {
+		name = resource[cut+1:] // log-group:/aws/lambda/name: the path is the name
+	} else if cut := strings.LastIndexByte(resource, '/'); cut >= 0 {
 		name = resource[cut+1:]
 	} else if cut := strings.LastIndexByte(resource, ':'); cut >= 0 {
 		name = resource[cut+1:]
