@@ -47,8 +47,16 @@ func (a Address) Compare(b Address) int {
 		}
 		return 1
 	}
-	return cmp.Or(strings.Compare(a.Module, b.Module), strings.Compare(a.Type, b.Type), strings.Compare(a.Name, b.Name),
-		strings.Compare(a.Key, b.Key), strings.Compare(a.Deposed, b.Deposed))
+	if c := strings.Compare(a.Module, b.Module); c != 0 { // one by one: most differ early, and sorting asks often
+		return c
+	}
+	if c := strings.Compare(a.Type, b.Type); c != 0 {
+		return c
+	}
+	if c := strings.Compare(a.Name, b.Name); c != 0 {
+		return c
+	}
+	return cmp.Or(strings.Compare(a.Key, b.Key), strings.Compare(a.Deposed, b.Deposed))
 }
 
 // ParseAddress reads what String writes. The error quotes what was given.

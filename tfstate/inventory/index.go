@@ -104,7 +104,13 @@ func differ(asked, is string) bool { return asked != "" && is != "" && asked != 
 
 // compareCandidates orders candidates so that the same question gets the same answer.
 func compareCandidates(a, b Candidate) int {
-	if c := cmp.Or(cmp.Compare(a.Role, b.Role), strings.Compare(a.State, b.State)); c != 0 {
+	if a.Role != b.Role {
+		return cmp.Compare(a.Role, b.Role)
+	}
+	if a.Instance == b.Instance {
+		return cmp.Or(pathRank(a.Path)-pathRank(b.Path), strings.Compare(string(a.Path), string(b.Path)))
+	}
+	if c := strings.Compare(a.State, b.State); c != 0 {
 		return c
 	}
 	if a.Current != b.Current {
@@ -113,8 +119,10 @@ func compareCandidates(a, b Candidate) int {
 		}
 		return 1
 	}
-	return cmp.Or(a.Instance.Address.Compare(b.Instance.Address), strings.Compare(a.Instance.ID(), b.Instance.ID()),
-		pathRank(a.Path)-pathRank(b.Path), strings.Compare(string(a.Path), string(b.Path)))
+	if c := a.Instance.Address.Compare(b.Instance.Address); c != 0 {
+		return c
+	}
+	return cmp.Or(strings.Compare(a.Instance.ID(), b.Instance.ID()), strings.Compare(string(a.Path), string(b.Path)))
 }
 
 // pathRank puts the attributes that name a resource in every provider first.
