@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"slices"
@@ -24,6 +25,7 @@ type Config struct {
 	Listen string `help:"Address of the feed and the API (loopback only: there is no authentication yet)." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
 	// FalcoGRPC is Falco's gRPC output, up to Falco 0.43; "" connects to none.
 	FalcoGRPC string `name:"falco-grpc" help:"Falco's gRPC output (Falco 0.43 and older), as in unix:///run/falco/falco.sock." placeholder:"ADDRESS"`
+	// FalcoCert, FalcoKey and FalcoCA are PEM files for mTLS with a gRPC output on the network; all three or none.
 	FalcoCert string `name:"falco-cert" help:"Client certificate for a gRPC output on the network (PEM file)." placeholder:"FILE"`
 	FalcoKey  string `name:"falco-key" help:"Key of the client certificate (PEM file)." placeholder:"FILE"`
 	FalcoCA   string `name:"falco-ca" help:"CA of Falco's certificate (PEM file)." placeholder:"FILE"`
@@ -39,7 +41,7 @@ type Config struct {
 	SensitiveKeyFile string `name:"sensitive-key-file" help:"File with the key under which sensitive values are hashed; without it they are hidden altogether." placeholder:"FILE"`
 	// History is how many serials of each state are kept for comparison, 1 to 1000.
 	History int `help:"Serials kept of each state, to compare late records with." default:"10" placeholder:"N"`
-	// Poll is how often watched files are looked at beside the file system's own notices.
+	// Poll is how often watched files are looked at beside the file system's own notices; 100 ms at least.
 	Poll time.Duration `help:"How often watched files are looked at beside the file system's own notices." default:"2s"`
 	// Retain is how many messages the journal keeps.
 	Retain int `help:"Messages the journal keeps." default:"200000" placeholder:"N"`
@@ -125,10 +127,14 @@ func fromFile(r io.Reader, flags []*kong.Flag) (kong.Resolver, error) {
 	for _, f := range flags {
 		known = append(known, f.Name)
 	}
-	for key := range settings {
+	var faults []error
+	for _, key := range slices.Sorted(maps.Keys(settings)) {
 		if !slices.Contains(known, key) {
-			return nil, fmt.Errorf("read configuration: unknown key %q: the keys are %s", key, strings.Join(known, ", "))
+			faults = append(faults, fmt.Errorf("read configuration: unknown key %q", key))
 		}
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(append(faults, fmt.Errorf("the keys are %s", strings.Join(known, ", ")))...)
 	}
 	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 		return settings[flag.Name], nil

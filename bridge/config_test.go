@@ -63,9 +63,10 @@ func TestFaultsAreAllNamed(t *testing.T) {
 
 func TestFileFaults(t *testing.T) {
 	for name, c := range map[string]struct{ text, says string }{
-		"unknown key": {"stat: [x]\n", `unknown key "stat"`},
-		"not yaml":    {"\t- x\n", "read configuration"},
-		"wrong type":  {"history: many\n", "history"},
+		"unknown key":      {"stat: [x]\n", `unknown key "stat"`},
+		"another, at once": {"listn: x\nstat: [x]\n", `unknown key "listn"` + "\n" + `read configuration: unknown key "stat"`},
+		"not yaml":         {"\t- x\n", "read configuration"},
+		"wrong type":       {"history: many\n", "history"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := parse(t, "--config", write(t, c.text)); err == nil || !strings.Contains(err.Error(), c.says) {

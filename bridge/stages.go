@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -17,6 +18,10 @@ type stages struct {
 	fail context.CancelCauseFunc
 	log  *slog.Logger
 	all  []stage
+
+	stopped bool // by wait
+	mu      sync.Mutex
+	failed  error // the first stage's that failed, also while stopping
 }
 
 type stage struct {
@@ -39,18 +44,37 @@ func (s *stages) start(name string, run func(context.Context) error) {
 	go func() {
 		defer close(ended)
 		if err := run(ctx); err != nil {
-			s.fail(fmt.Errorf("%s: %w", name, err))
+			s.failing(fmt.Errorf("%s: %w", name, err))
 		}
 	}()
+}
+
+func (s *stages) failing(err error) {
+	s.mu.Lock()
+	if s.failed == nil {
+		s.failed = err
+	}
+	s.mu.Unlock()
+	s.fail(err)
 }
 
 // stopWithin bounds the whole of a stop.
 const stopWithin = 10 * time.Second
 
-// wait returns when the bridge is to stop and every stage has ended, with the first stage's error.
+// wait returns when the bridge is to stop and every stage has ended, with the first error of a stage, also one that
+// failed to stop well. Later calls do not wait again.
 func (s *stages) wait() error {
 	<-s.ctx.Done()
-	deadline := time.After(stopWithin)
+	if !s.stopped {
+		s.stopped = true
+		s.stop(time.After(stopWithin))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
+}
+
+func (s *stages) stop(deadline <-chan time.Time) {
 	late := false
 	for _, st := range s.all {
 		st.stop()
@@ -60,14 +84,10 @@ func (s *stages) wait() error {
 		select {
 		case <-st.ended:
 		case <-deadline:
-			s.log.Error("stage does not stop, left behind", "stage", st.name)
+			s.failing(fmt.Errorf("%s: does not stop within %s, left behind", st.name, stopWithin))
 			late = true
 		}
 	}
-	if err := context.Cause(s.ctx); !errors.Is(err, context.Canceled) {
-		return err
-	}
-	return nil
 }
 
 // listen opens an address at once, so that a port in use is told before anything runs.

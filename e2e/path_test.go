@@ -65,7 +65,7 @@ func TestRecordsToDrift(t *testing.T) {
 	for key, want := range map[string]any{
 		"address": "module.network.aws_security_group.bastion", "attribute": "ingress", "resource_type": "aws_security_group",
 		"resource_id": "sg-003dc7f1f1c686164", "old_value": "", "user": "christophe", "verdict": "drift", "precision": "exact",
-		"new_value": `{"cidr_blocks":["208.236.235.254/0"],"from_port":22,"protocol":"tcp","to_port":22}`,
+		"new_value": `{"cidr_blocks":["0.0.0.0/0"],"from_port":22,"protocol":"tcp","to_port":22}`,
 	} {
 		if p[key] != want {
 			t.Errorf("%s: got %v, want %v", key, p[key], want)

@@ -77,6 +77,11 @@ func New(j *journal.Journal, inv *inventory.Inventory, resolver *trailmap.Resolv
 // Serial hands over one new serial, in order. It blocks while the queue is full, until ctx is done.
 func (c *Correlator) Serial(ctx context.Context, s inventory.Serial) {
 	select {
+	case c.serials <- s: // also when ctx has ended: Run still takes it
+		return
+	default:
+	}
+	select {
 	case c.serials <- s:
 	case <-ctx.Done():
 	}
@@ -92,7 +97,7 @@ func (c *Correlator) Run(ctx context.Context) error {
 		var err error
 		select {
 		case <-ctx.Done():
-			return nil
+			return c.waitingSerials(ctx) // what the states stage handed over before it ended
 		case s := <-c.serials:
 			err = c.tell(ctx, s)
 		case <-ready:
@@ -103,14 +108,14 @@ func (c *Correlator) Run(ctx context.Context) error {
 		case <-tick.C:
 			err = c.tellFaults(ctx)
 		}
-		if err != nil {
-			return ended(ctx, err)
+		if err = ended(ctx, err); err != nil {
+			return err
 		}
 	}
 }
 
 func ended(ctx context.Context, err error) error {
-	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+	if err == nil || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil
 	}
 	return fmt.Errorf("correlate: %w", err)
@@ -175,7 +180,7 @@ func (c *Correlator) judge(ctx context.Context, entries []journal.Entry) (journa
 		if rec == nil || !rec.Mutating() {
 			continue
 		}
-		id := eventID(rec, e.Alert)
+		id := eventID(rec)
 		told, err := c.journal.Told(ctx, id)
 		if err != nil {
 			return commit, err
@@ -183,19 +188,23 @@ func (c *Correlator) judge(ctx context.Context, entries []journal.Entry) (journa
 		if told || here[id] {
 			continue
 		}
+		targets := c.resolver.Resolve(rec).Targets
+		if len(targets) == 0 && rec.Request == nil && e.Alert.Rule != "" {
+			continue // an alert without ct.request tells too little to use the event up: the whole record may follow
+		}
 		here[id] = true
 		commit.Events = append(commit.Events, id)
-		c.judgeRecord(&commit, e.Alert, rec)
+		c.judgeRecord(&commit, e.Alert, rec, targets)
 	}
 	return commit, nil
 }
 
-// eventID is what CloudTrail calls the event; a trimmed record without one is told apart by its alert's key.
-func eventID(rec *trail.Record, a journal.Alert) string {
+// eventID is what CloudTrail calls the event; a trimmed record without one is told apart by all it says.
+func eventID(rec *trail.Record) string {
 	if rec.EventID != "" {
 		return rec.EventID
 	}
-	return "key:" + a.Key
+	return "record:" + digest(string(rec.Raw))
 }
 
 func falcoMessage(a journal.Alert, rec *trail.Record) wire.Message {

@@ -29,7 +29,7 @@ func (c *Correlator) tell(ctx context.Context, s inventory.Serial) error {
 	c.metrics.serials.Inc()
 	c.log.Info("serial read", "state", s.State, "serial", s.Serial, "previous", s.Previous, "first", s.First,
 		"instances", s.Instances, "changes", len(s.Changes))
-	return c.journal.Commit(ctx, commit)
+	return c.journal.Commit(context.WithoutCancel(ctx), commit) // nobody hands it over again
 }
 
 func stateMessage(s inventory.Serial, p wire.StateChange) wire.Message {

@@ -14,8 +14,7 @@ import (
 )
 
 // judgeRecord adds to the transaction what one mutating record is found to be.
-func (c *Correlator) judgeRecord(commit *journal.Commit, a journal.Alert, rec *trail.Record) {
-	targets := c.resolver.Resolve(rec).Targets
+func (c *Correlator) judgeRecord(commit *journal.Commit, a journal.Alert, rec *trail.Record, targets []trailmap.Target) {
 	switch {
 	case rec.Refused():
 		c.events(commit, wire.VerdictAttempted, a, rec, targets)
@@ -94,7 +93,11 @@ func driftID(d wire.Drift, attribute string) string {
 	if origin == "" {
 		origin = d.State.URI
 	}
-	return digest(origin, d.ResourceType, d.ResourceID, attribute)
+	id := d.ResourceID
+	if id == "" {
+		id = "address:" + d.Address // types without an id: better a new drift after a move than one for them all
+	}
+	return digest(origin, d.ResourceType, id, attribute)
 }
 
 // digest is a short name for some texts: 16 hex digits, enough that among a million names two alike are a

@@ -91,6 +91,7 @@ func (d *Demo) Trail() string { return filepath.Join(d.dir, "trail") }
 func (d *Demo) Run(ctx context.Context) error {
 	for {
 		start := time.Now()
+		d.tidy(start.Add(-time.Hour))
 		for _, s := range d.script {
 			select {
 			case <-ctx.Done():
@@ -100,6 +101,19 @@ func (d *Demo) Run(ctx context.Context) error {
 			if err := d.play(ctx, s); err != nil && ctx.Err() == nil {
 				d.log.Warn("demo step", "cause", err)
 			}
+		}
+	}
+}
+
+// tidy removes records from before a moment; they were read long ago.
+func (d *Demo) tidy(before time.Time) {
+	names, err := filepath.Glob(filepath.Join(d.Trail(), "*.json"))
+	if err != nil {
+		return // the pattern is right
+	}
+	for _, name := range names {
+		if info, err := os.Stat(name); err == nil && info.ModTime().Before(before) {
+			_ = os.Remove(name)
 		}
 	}
 }

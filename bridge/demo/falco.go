@@ -67,6 +67,7 @@ func (d *Demo) falcoConfig(library, intake string) (path string, err error) {
 		"init_config": map[string]any{"states": []string{d.States()}},
 	}}
 	settings["http_output"] = map[string]any{"enabled": true, "url": intake}
+	settings["stdout_output"] = map[string]any{"enabled": false}
 	settings["engine"] = map[string]any{"kind": "nodriver"}
 	text, err := yaml.Marshal(settings)
 	if err != nil {

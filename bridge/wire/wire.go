@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Version of the protocol, sent in the welcome message.
@@ -67,9 +68,9 @@ type Message struct {
 }
 
 // Encode gives a message's one JSON text, without a line break at its end. It fails only for a payload that is not one
-// of this package's types.
+// of this package's types. Values of others, in Change, may repeat names and hold broken UTF-8, which comes out as U+FFFD.
 func Encode(m Message) ([]byte, error) {
-	return json.Marshal(m, json.Deterministic(true))
+	return json.Marshal(m, json.Deterministic(true), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 }
 
 // Time is a moment as the wire has it: UTC, RFC 3339, milliseconds.

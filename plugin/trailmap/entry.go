@@ -1,6 +1,9 @@
 package trailmap
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/tfdrift/tfdrift-falco/plugin/trail"
@@ -11,15 +14,15 @@ import (
 // byEntry resolves a call that the knowledge has an entry for. Members named in the request go to the first shape that
 // has them; a call without members goes to the first shape of which an instance exists.
 func (r *Resolver) byEntry(rec *trail.Record, e entry) []Target {
-	ids := first(rec.Request, e.ID)
-	if len(ids) == 0 {
-		return nil
+	if len(e.Shapes) == 0 {
+		return r.touched(rec, first(rec.Request, e.ID))
 	}
 	if len(e.Items) > 0 {
-		return r.byMembers(rec, e, ids)
+		return r.byMembers(rec, e, first(rec.Request, e.ID))
 	}
 	for _, s := range e.Shapes {
 		var targets []Target
+		ids := s.ids(rec, e)
 		for _, id := range ids {
 			for _, v := range r.instances(rec, s, id) {
 				// What the call sets cannot be shared out among several named resources.
@@ -31,6 +34,14 @@ func (r *Resolver) byEntry(rec *trail.Record, e entry) []Target {
 		}
 	}
 	return nil
+}
+
+// ids are what identifies the shape's instances.
+func (s shape) ids(rec *trail.Record, e entry) []string {
+	if len(s.ID) > 0 {
+		return first(rec.Request, s.ID)
+	}
+	return first(rec.Request, e.ID)
 }
 
 // first gives the texts at the first of the places that holds any.
@@ -64,7 +75,9 @@ func (r *Resolver) instances(rec *trail.Record, s shape, id string) []view {
 			continue
 		}
 		seen[k] = true
-		views = append(views, r.view(c, rec.EventTime))
+		if v := r.view(c, rec.EventTime); !v.stale() {
+			views = append(views, v)
+		}
 	}
 	return views
 }
@@ -84,7 +97,7 @@ func (r *Resolver) apply(rec *trail.Record, s shape, v view, valuesCount bool) T
 	t := v.target()
 	switch {
 	case s.Effect == effectDelete:
-		t.Deleted, t.Precision = true, Exact
+		t.Deleted, t.Precision = true, v.gone()
 		return t
 	case s.Effect != effectSet || !valuesCount:
 		return t
@@ -100,7 +113,7 @@ func (r *Resolver) apply(rec *trail.Record, s shape, v view, valuesCount bool) T
 			attributes = append(attributes, a)
 		}
 	}
-	return r.finish(t, attributes, same)
+	return r.finish(v, t, attributes, same)
 }
 
 const asPolicy = "policy"
@@ -114,20 +127,35 @@ func (v view) assign(request jsontext.Value, set assignment) (a Attribute, given
 		return a, true
 	}
 	values := at(request, set.From)
+	if len(values) == 0 && set.Default != "" && len(at(request, around(set.From))) == 1 {
+		if a.OldKnown && blank(a.Old) {
+			return a, false // a state that says nothing means the default
+		}
+		values = []jsontext.Value{constant(set.Default)}
+	}
 	if len(values) != 1 {
 		return a, len(values) > 1 // several values for one attribute: which one it took is not known
 	}
 	a.New, a.NewKnown = values[0], !hidden(values[0])
-	if !a.NewKnown {
+	switch spelled, other := set.Same[trail.Text(a.New)]; {
+	case !a.NewKnown:
 		a.New = nil
-		return a, true
-	}
-	if set.As == asPolicy {
+	case set.As == asPolicy:
 		a.New = policyText(a.New)
-		return a, true
+	case slices.Contains(set.None, trail.Text(a.New)) && a.OldKnown && blank(a.Old):
+		a.New = a.Old
+	case other:
+		a.New = quote(spelled)
+	default:
+		a.New = likeOld(a.Old, a.New)
 	}
-	a.New = likeOld(a.Old, a.New)
 	return a, true
+}
+
+// around is the place of the object that holds the last name of a place.
+func around(place string) string {
+	cut := strings.LastIndexByte(place, '.')
+	return place[:max(cut, 0)]
 }
 
 // constant is a value the knowledge states: JSON, or else a text.

@@ -2,11 +2,13 @@ package trailmap
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/tfdrift/tfdrift-falco/plugin/trail"
+	"github.com/tfdrift/tfdrift-falco/tfstate"
 	"github.com/tfdrift/tfdrift-falco/tfstate/inventory"
 )
 
@@ -14,10 +16,17 @@ import (
 // record's resources, is looked up. It answers with at most one resource, only touched: what the call changed about it
 // is not known. A call that makes something new changes nothing that exists, so it resolves to nothing.
 func (r *Resolver) byIdentifier(rec *trail.Record) []Target {
-	if makesNew(rec.Action()) {
+	if makesNew(rec.Action()) || rec.EventCategory == "Data" || rec.ManagementEvent != nil && !*rec.ManagementEvent {
 		return nil
 	}
-	hits := r.hits(rec, leaves(rec.Request))
+	all := leaves(rec.Request)
+	hits := r.hits(rec, all)
+	// Where the event's name speaks of a member, the others are what the call refers to.
+	action := strings.ToLower(rec.Action())
+	spoken := func(l leaf) bool { return l.stem() != "" && strings.Contains(action, l.stem()) }
+	if slices.ContainsFunc(all, spoken) {
+		hits = only(hits, func(h hit) bool { return spoken(h.leaf) })
+	}
 	if len(hits) == 0 {
 		var named []leaf
 		for _, res := range rec.Resources {
@@ -28,13 +37,32 @@ func (r *Resolver) byIdentifier(rec *trail.Record) []Target {
 	hits = narrowed(rec, hits)
 	var targets []Target
 	for _, h := range hits {
-		targets = append(targets, r.view(h.candidate, rec.EventTime).target())
+		if v := r.view(h.candidate, rec.EventTime); !v.stale() {
+			targets = append(targets, v.target())
+		}
 	}
 	targets = merge(targets)
 	if len(targets) > 1 {
 		return nil // two resources, and nothing says which: neither is named
 	}
 	return targets
+}
+
+// touched gives what each of some identifiers names, where it names one resource and no more.
+func (r *Resolver) touched(rec *trail.Record, ids []string) []Target {
+	var all []Target
+	for _, id := range ids {
+		var targets []Target
+		for _, h := range narrowed(rec, r.hits(rec, []leaf{{"", id}})) {
+			if v := r.view(h.candidate, rec.EventTime); !v.stale() {
+				targets = append(targets, v.target())
+			}
+		}
+		if targets = merge(targets); len(targets) == 1 {
+			all = append(all, targets...)
+		}
+	}
+	return all
 }
 
 func makesNew(action string) bool {
@@ -86,7 +114,7 @@ func (r *Resolver) hits(rec *trail.Record, all []leaf) []hit {
 	seen := map[instance]bool{}
 	for _, l := range all {
 		for _, c := range r.inventory.Lookup(rec.Account(), rec.Region, l.text) {
-			if c.Role != inventory.Self || c.Instance.Address.Data || !belongs(rec, l, c) {
+			if c.Role != inventory.Self || c.Instance.Address.Data || c.Instance.Address.Deposed != "" || !belongs(rec, l, c) {
 				continue
 			}
 			k := instance{c.State, c.Instance.Address.String()}
@@ -102,10 +130,21 @@ func (r *Resolver) hits(rec *trail.Record, all []leaf) []hit {
 // unique are identifiers that AWS makes and that no two services share: sg-0a1b2c3d4e5f60718, vpc-1234abcd.
 var unique = regexp.MustCompile(`^[a-z]+-[0-9a-f]{8}([0-9a-f]{9})?$`)
 
+// madeByAWS reports an id that AWS made: it looks like one, and no attribute says that somebody gave it as a name.
+func madeByAWS(i *tfstate.Instance, text string) bool {
+	is := unique.MatchString(text)
+	i.Strings(func(name, value string) {
+		if value == text && name != "id" && !strings.HasSuffix(name, "_id") {
+			is = false
+		}
+	})
+	return is
+}
+
 // belongs reports whether a bare name can mean an instance of this event's service: a table and a bucket may share one.
 // The instance's service is that of its ARN, else the word after the provider's in its type.
 func belongs(rec *trail.Record, l leaf, c inventory.Candidate) bool {
-	if strings.HasPrefix(l.text, "arn:") || unique.MatchString(l.text) {
+	if strings.HasPrefix(l.text, "arn:") || madeByAWS(c.Instance, l.text) {
 		return true
 	}
 	service, _, _ := strings.Cut(rec.EventSource, ".")

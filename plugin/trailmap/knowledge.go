@@ -30,8 +30,9 @@ type entry struct {
 	Event  string `json:"event"`  // the API operation, without version suffix
 	// ID has the places in requestParameters that identify the resource; the first that holds something counts.
 	ID []string `json:"id"`
-	// Shapes are the forms in which Terraform may manage what the call changes, the most specific first.
-	Shapes []shape `json:"shapes"`
+	// Shapes are the forms in which Terraform may manage what the call changes, the most specific first. Without any, the
+	// call touches whatever resources it names.
+	Shapes []shape `json:"shapes,omitzero"`
 	// Items has the places where the request lists the members that shapes with a Tuple are compared with; the first that
 	// holds something counts, and "" is the request itself.
 	Items []string `json:"items,omitzero"`
@@ -43,6 +44,8 @@ type entry struct {
 type shape struct {
 	Type   string `json:"type"`
 	Effect effect `json:"effect"`
+	// ID takes the place of the entry's for this shape.
+	ID []string `json:"id,omitzero"`
 	// Parent is the attribute that holds the identifier, for members of the resource the call names; "" means the
 	// instance is that resource itself.
 	Parent string `json:"parent,omitzero"`
@@ -65,6 +68,12 @@ type assignment struct {
 	From      string `json:"from,omitzero"`
 	Value     string `json:"value,omitzero"`
 	As        string `json:"as,omitzero"`
+	// Default is the value that the call sets where the request has the object around From but not its last name.
+	Default string `json:"default,omitzero"`
+	// Same maps other spellings of the value to the one Terraform keeps; None are values that mean none where the state has
+	// none.
+	Same map[string]string `json:"same,omitzero"`
+	None []string          `json:"none,omitzero"`
 }
 
 // effect is what the call does to a shape.

@@ -2,7 +2,9 @@ package trailmap
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -24,8 +26,9 @@ func policyText(v jsontext.Value) jsontext.Value {
 	return quote(string(compact))
 }
 
-// samePolicy compares two policy documents, each a text or an object, as IAM reads them: a list of one is its element,
-// and the order of statements, actions, resources and principals means nothing
+// samePolicy compares two policy documents, each a text or an object, as IAM reads them: a list of one is its element, the
+// order of statements, actions, resources and principals means nothing, actions have no case, a condition's values are
+// texts, and everyone is "*" or {"AWS": "*"}
 // (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html). What is no document is compared as it is.
 func samePolicy(a, b jsontext.Value) bool {
 	x, okX := canonicalPolicy(a)
@@ -47,29 +50,46 @@ func canonicalPolicy(v jsontext.Value) (jsontext.Value, bool) {
 	if json.Unmarshal(v, &document) != nil {
 		return nil, false
 	}
-	text, err := json.Marshal(unordered(document), json.Deterministic(true))
+	text, err := json.Marshal(canonical("", document), json.Deterministic(true))
 	return text, err == nil
 }
 
-// unordered makes every list of one its element and sorts the longer ones by their JSON text.
-func unordered(v any) any {
+// canonical gives one form to all that mean the same; within is the name of the member that holds v.
+func canonical(within string, v any) any {
 	switch v := v.(type) {
 	case map[string]any:
 		for name, member := range v {
-			v[name] = unordered(member)
+			if within == "Condition" || within == "operator" {
+				v[name] = canonical("operator", member)
+				continue
+			}
+			v[name] = canonical(name, member)
 		}
+		return v
 	case []any:
 		if len(v) == 1 {
-			return unordered(v[0])
+			return canonical(within, v[0])
 		}
 		for i := range v {
-			v[i] = unordered(v[i])
+			v[i] = canonical(within, v[i])
 		}
 		slices.SortFunc(v, func(a, b any) int {
 			x, _ := json.Marshal(a, json.Deterministic(true))
 			y, _ := json.Marshal(b, json.Deterministic(true))
 			return bytes.Compare(x, y)
 		})
+		return v
+	case string:
+		switch {
+		case within == "Action", within == "NotAction":
+			return strings.ToLower(v)
+		case within == "Principal" && v == "*":
+			return map[string]any{"AWS": "*"}
+		}
+		return v
+	}
+	if within == "operator" && v != nil {
+		return fmt.Sprint(v)
 	}
 	return v
 }

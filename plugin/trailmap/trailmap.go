@@ -111,7 +111,7 @@ func (r *Resolver) view(c inventory.Candidate, at time.Time) view {
 	v := view{candidate: c}
 	var known bool
 	v.before, v.snapshot, known = r.inventory.At(c.State, c.Instance.Address, at)
-	if !known {
+	if known = known && sameThing(v.before, c.Instance); !known {
 		v.before = nil
 		v.absent = !v.snapshot.Written.IsZero()
 		if !v.absent {
@@ -121,11 +121,25 @@ func (r *Resolver) view(c inventory.Candidate, at time.Time) view {
 		}
 	}
 	v.within, _, known = r.inventory.At(c.State, c.Instance.Address, at.Add(time.Second))
-	if !known {
+	if !known || !sameThing(v.within, c.Instance) {
 		v.within = v.before
 	}
 	return v
 }
+
+// sameThing tells a resource from the one that took its address.
+func sameThing(a, b *tfstate.Instance) bool { return a.ID() == b.ID() }
+
+// gone is how sure it is that a deletion took what the state has: without an older snapshot it may have been made anew.
+func (v view) gone() Precision {
+	if v.before == nil {
+		return Partial
+	}
+	return Exact
+}
+
+// stale reports an instance that no state had any more when the event came.
+func (v view) stale() bool { return v.absent && !v.candidate.Current }
 
 // old is the attribute's value before the event. It is not known without a snapshot, or when the state was written anew
 // within the event's second with another value. An attribute the snapshot does not have is known to be absent.
@@ -147,16 +161,19 @@ func (v view) target() Target {
 }
 
 // finish sets the precision from what is known of the attributes, drops those that did not change, and redacts the rest.
-func (r *Resolver) finish(t Target, attributes []Attribute, same func(a, b jsontext.Value) bool) Target {
+func (r *Resolver) finish(v view, t Target, attributes []Attribute, same func(a, b jsontext.Value) bool) Target {
 	precision := Exact
 	for _, a := range attributes {
+		if a.OldKnown && a.NewKnown && a.Member == "" && blank(a.Old) && blank(a.New) {
+			continue
+		}
 		if a.OldKnown && a.NewKnown && (same(a.Old, a.New) || redacted(a.New) && tfstate.Equal(r.redact(a.Old), a.New)) {
 			continue
 		}
 		if !a.OldKnown || !a.NewKnown {
 			precision = Partial
 		}
-		if t.Instance.IsSensitive(a.Path) {
+		if t.Instance.IsSensitive(a.Path) || v.before != nil && v.before.IsSensitive(a.Path) {
 			a.Sensitive = true
 			a.Old, a.New = r.redact(a.Old), r.redact(a.New)
 		}

@@ -2,6 +2,7 @@ package trailmap
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -23,10 +24,18 @@ type tuple struct {
 	Request map[string][]string `json:"request"`
 	// Same maps other spellings of a column's value to the one compared.
 	Same map[string]map[string]string `json:"same,omitzero"`
-	// Drop names the key columns that mean nothing under a value of another: column, value, columns.
-	Drop map[string]map[string][]string `json:"drop,omitzero"`
+	// Only has, by column, the values under which further key columns mean anything.
+	Only map[string]meaning `json:"only,omitzero"`
+	// Prefixes are the columns that hold address ranges, which the API keeps in their canonical form.
+	Prefixes []string `json:"prefixes,omitzero"`
 	// Evidence is where the facts come from.
 	Evidence string `json:"evidence"`
+}
+
+// meaning says under which values of a column which other columns mean something.
+type meaning struct {
+	Values  []string `json:"values"`
+	Columns []string `json:"columns"`
 }
 
 // atom is one member, taken apart: "protocol=tcp from=22 to=22 cidr4=0.0.0.0/0".
@@ -43,9 +52,11 @@ func (t tuple) atoms(get func(column string) []string) []atom {
 			key[column] = t.same(column, texts[0])
 		}
 	}
-	for column, byValue := range t.Drop {
-		for _, meaningless := range byValue[key[column]] {
-			delete(key, meaningless)
+	for column, o := range t.Only {
+		if !slices.Contains(o.Values, key[column]) {
+			for _, meaningless := range o.Columns {
+				delete(key, meaningless)
+			}
 		}
 	}
 	var b strings.Builder
@@ -66,6 +77,11 @@ func (t tuple) same(column, text string) string {
 	text = strings.ToLower(text)
 	if other, ok := t.Same[column][text]; ok {
 		return other
+	}
+	if slices.Contains(t.Prefixes, column) {
+		if prefix, err := netip.ParsePrefix(text); err == nil {
+			return prefix.Masked().String()
+		}
 	}
 	return text
 }
@@ -92,12 +108,10 @@ func (r *Resolver) membersOf(rec *trail.Record, e entry, parent string) []Target
 	for _, s := range e.Shapes {
 		t := r.knowledge.tuples[s.Tuple]
 		items := unclaimed(t, values, claimed)
-		for _, v := range r.instances(rec, s, parent) {
+		for _, v := range r.named(rec, s, parent) {
 			switch {
 			case s.Tuple == "":
-				if len(targets) == 0 || len(items) > 0 {
-					targets = append(targets, v.target())
-				}
+				targets = append(targets, r.apply(rec, s, v, true))
 			case s.List != "":
 				targets = append(targets, r.inList(s, t, v, parent, items, claimed))
 			default:
@@ -108,6 +122,18 @@ func (r *Resolver) membersOf(rec *trail.Record, e entry, parent string) []Target
 		}
 	}
 	return telling(targets)
+}
+
+// named are the shape's instances: those that its own identifiers name, else those of the parent.
+func (r *Resolver) named(rec *trail.Record, s shape, parent string) []view {
+	if len(s.ID) == 0 {
+		return r.instances(rec, s, parent)
+	}
+	var views []view
+	for _, id := range first(rec.Request, s.ID) {
+		views = append(views, r.instances(rec, s, id)...)
+	}
+	return views
 }
 
 // items are the members the request speaks of.
@@ -184,28 +210,23 @@ func (r *Resolver) asInstance(s shape, t tuple, v view, parent string, items []i
 		target.Precision, target.Unchanged = Exact, true
 	case s.Effect == effectAdd:
 	case len(left) == 0:
-		target.Deleted, target.Precision = true, Exact
+		target.Deleted, target.Precision = true, v.gone()
 	default:
-		target = r.finish(target, v.without(s, own, left), tfstate.Equal)
+		gone := slices.DeleteFunc(slices.Clone(own), func(a atom) bool { return !named[a.text] })
+		target = r.finish(v, target, v.lost(s, gone), tfstate.Equal)
 	}
 	return target, true
 }
 
-// without gives the list attributes of a member from which some values were taken.
-func (v view) without(s shape, own, left []atom) []Attribute {
+// lost gives, one by one, the values that were taken from a member's attributes. What is left is not told: further calls
+// may have taken from it since the state was written.
+func (v view) lost(s shape, gone []atom) []Attribute {
 	var attributes []Attribute
-	for column, attribute := range s.Columns {
-		was, is := valuesOf(own, column), valuesOf(left, column)
-		if len(was) == len(is) {
-			continue
-		}
-		a := Attribute{Path: tfstate.Path(attribute)}
-		if a.Old, a.OldKnown = v.old(a.Path); a.OldKnown {
-			a.New, a.NewKnown = keep(a.Old, is), true
-		}
-		attributes = append(attributes, a)
+	for _, a := range gone {
+		path := tfstate.Path(s.Columns[a.column])
+		_, known := v.old(path)
+		attributes = append(attributes, Attribute{Path: path, Old: quote(a.value), OldKnown: known, NewKnown: true, Member: a.text})
 	}
-	slices.SortFunc(attributes, func(a, b Attribute) int { return strings.Compare(string(a.Path), string(b.Path)) })
 	return attributes
 }
 
@@ -221,6 +242,9 @@ func valuesOf(atoms []atom, column string) []string {
 
 // keep is a list with only the values named left in it.
 func keep(list jsontext.Value, values []string) jsontext.Value {
+	if list.Kind() != '[' && len(values) == 0 {
+		return jsontext.Value("null")
+	}
 	kept := []jsontext.Value{}
 	for _, e := range elements(list) {
 		if slices.Contains(values, strings.ToLower(trail.Text(e))) {
@@ -251,7 +275,7 @@ func (r *Resolver) inList(s shape, t tuple, v view, parent string, items []item,
 			claimed[a.text] = true
 		}
 	}
-	return r.finish(v.target(), attributes, tfstate.Equal)
+	return r.finish(v, v.target(), attributes, tfstate.Equal)
 }
 
 func added(s shape, t tuple, list jsontext.Value, known bool, parent string, items []item) []Attribute {
@@ -321,22 +345,24 @@ func removed(s shape, t tuple, list jsontext.Value, parent string, items []item)
 		if len(left) == len(own) {
 			continue
 		}
-		a := Attribute{Path: tfstate.Path(s.List), Old: e, OldKnown: true, NewKnown: true, Member: identity(own)}
-		if len(left) > 0 {
-			a.New = s.reduced(e, own, left)
-		}
-		attributes = append(attributes, a)
+		went := slices.DeleteFunc(slices.Clone(own), func(a atom) bool { return !gone[a.text] })
+		attributes = append(attributes, Attribute{
+			Path: tfstate.Path(s.List), Old: s.reduced(e, own, went, parent), OldKnown: true, NewKnown: true, Member: identity(went),
+		})
 	}
 	return attributes
 }
 
 // reduced is a member of which only some atoms are left.
-func (s shape) reduced(e jsontext.Value, own, left []atom) jsontext.Value {
+func (s shape) reduced(e jsontext.Value, own, left []atom, parent string) jsontext.Value {
 	members := map[string]jsontext.Value{}
 	trail.Members(e, func(name []byte, value jsontext.Value) { members[string(name)] = value })
 	for column, attribute := range s.Columns {
 		if was, is := valuesOf(own, column), valuesOf(left, column); len(was) != len(is) {
 			members[attribute] = keep(members[attribute], is)
+			if flag := s.Self[column]; flag != "" && slices.Contains(was, parent) && !slices.Contains(is, parent) {
+				members[flag] = jsontext.Value("false")
+			}
 		}
 	}
 	text, _ := json.Marshal(members, json.Deterministic(true))

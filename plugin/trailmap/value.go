@@ -90,3 +90,8 @@ func likeOld(old, value jsontext.Value) jsontext.Value {
 func isScalar(v jsontext.Value) bool { return v.Kind() == '"' || v.Kind() == '0' || isBool(v) }
 
 func isBool(v jsontext.Value) bool { return v.Kind() == 't' || v.Kind() == 'f' }
+
+// blank reports what Terraform does not tell apart: absent, null and the empty text.
+func blank(v jsontext.Value) bool {
+	return v == nil || v.Kind() == 'n' || v.Kind() == '"' && trail.Text(v) == ""
+}

@@ -1,0 +1,197 @@
+package trailmap_test
+
+import (
+	"bufio"
+	"compress/gzip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tfdrift/tfdrift-falco/plugin/trail"
+	"github.com/tfdrift/tfdrift-falco/plugin/trailmap"
+	"github.com/tfdrift/tfdrift-falco/tfstate/inventory"
+)
+
+// entries are the knowledge files' own lines, read without the package under test.
+func entries(t *testing.T) map[string][]map[string]any {
+	t.Helper()
+	files, err := filepath.Glob("aws/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no knowledge: %v", err)
+	}
+	all := map[string][]map[string]any{}
+	for _, path := range files {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var document struct{ Entries []map[string]any }
+		if err := json.Unmarshal(text, &document, json.MatchCaseInsensitiveNames(true)); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		all[path] = document.Entries
+		for _, line := range strings.Split(string(text), "\n") {
+			if strings.Contains(line, `"source":`) && !jsontext.Value(strings.TrimSuffix(line, ",")).IsValid() {
+				t.Errorf("%s: a line is not one entry: %.80s", path, line)
+			}
+		}
+	}
+	return all
+}
+
+// TestEntriesAreSortedAndSaid: one entry a line, sorted by source and event, each with where its facts come from.
+func TestEntriesAreSortedAndSaid(t *testing.T) {
+	for path, list := range entries(t) {
+		var keys []string
+		for _, e := range list {
+			source, _ := e["source"].(string)
+			event, _ := e["event"].(string)
+			keys = append(keys, source+" "+event)
+			if evidence, _ := e["evidence"].(string); !strings.HasPrefix(evidence, "https://") {
+				t.Errorf("%s: %s %s has no evidence", path, source, event)
+			}
+			if r := (trail.Record{EventName: event}); r.Action() != event {
+				t.Errorf("%s: %s is not an operation's name: %s", path, event, r.Action())
+			}
+		}
+		if !slices.IsSorted(keys) || len(slices.Compact(slices.Clone(keys))) != len(keys) {
+			t.Errorf("%s: not sorted, or twice: %v", path, keys)
+		}
+	}
+}
+
+// TestAttributesAreTheProviders: every type and attribute named stands in the provider's schema.
+func TestAttributesAreTheProviders(t *testing.T) {
+	schema := providerSchema(t)
+	if schema == nil {
+		return
+	}
+	for path, list := range entries(t) {
+		for _, e := range list {
+			shapes, _ := e["shapes"].([]any)
+			for _, s := range shapes {
+				shape, _ := s.(map[string]any)
+				typ, _ := shape["type"].(string)
+				attributes, known := schema[typ]
+				if !known {
+					t.Errorf("%s: %s: the provider has no type %q", path, e["event"], typ)
+					continue
+				}
+				for _, name := range named(shape) {
+					if !attributes[name] {
+						t.Errorf("%s: %s: %s has no attribute %q", path, e["event"], typ, name)
+					}
+				}
+			}
+		}
+	}
+}
+
+// named are the attributes that a shape speaks of.
+func named(shape map[string]any) []string {
+	var names []string
+	list, _ := shape["list"].(string)
+	if list != "" {
+		names, list = append(names, list), list+"."
+	}
+	for _, member := range []string{"columns", "self"} {
+		columns, _ := shape[member].(map[string]any)
+		for _, attribute := range columns {
+			names = append(names, list+attribute.(string))
+		}
+	}
+	if where, ok := shape["where"].(map[string]any); ok {
+		for attribute := range where {
+			names = append(names, attribute)
+		}
+	}
+	if parent, ok := shape["parent"].(string); ok {
+		names = append(names, parent)
+	}
+	set, _ := shape["set"].([]any)
+	for _, assignment := range set {
+		names = append(names, assignment.(map[string]any)["attribute"].(string))
+	}
+	return names
+}
+
+// providerSchema has the provider's types and attribute paths, nil where the table is not at hand. The inline rules of
+// security groups are attributes that are blocks as well, which the table spells either way.
+func providerSchema(t *testing.T) map[string]map[string]bool {
+	t.Helper()
+	file, err := os.Open("../../../shared/data/aws/terraform-types.jsonl.gz")
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Log("the table of the provider's types is not at hand")
+		return nil
+	}
+	defer func() { _ = file.Close() }()
+	unpacked, err := gzip.NewReader(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := map[string]map[string]bool{}
+	lines := bufio.NewScanner(unpacked)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		var row struct {
+			Type       string                    `json:"type"`
+			Attributes map[string]jsontext.Value `json:"attributes"`
+		}
+		if err := json.Unmarshal(lines.Bytes(), &row); err != nil {
+			t.Fatal(err)
+		}
+		attributes := map[string]bool{"id": true}
+		for path := range row.Attributes {
+			attributes[path] = true
+		}
+		schema[row.Type] = attributes
+	}
+	if len(schema) < 1000 || lines.Err() != nil {
+		t.Fatalf("%d types: %v", len(schema), lines.Err())
+	}
+	return schema
+}
+
+// FuzzResolve: no record, however odd its request, makes Resolve panic, nor name a resource of another account.
+func FuzzResolve(f *testing.F) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	inv := inventory.New(inventory.Options{})
+	for i, path := range files {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(text), "-- a.tfstate --\n")
+		state, _, _ := strings.Cut(rest, "\n-- ")
+		take(f, inv, string(rune('a'+i%26))+strings.Repeat("x", i/26)+".tfstate", state, written)
+		_, rest, _ = strings.Cut(string(text), "-- record.json --\n")
+		record, _, _ := strings.Cut(rest, "\n-- ")
+		f.Add([]byte(record))
+	}
+	r, err := trailmap.New(inv, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		rec, err := trail.Decode(text)
+		if err != nil {
+			return
+		}
+		for _, target := range r.Resolve(rec).Targets {
+			if rec.Account() != "" && rec.Account() != "123456789012" && target.Instance.Address.Type == "aws_security_group" {
+				t.Errorf("a group of another account: %s", text)
+			}
+		}
+	})
+}
