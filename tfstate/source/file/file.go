@@ -96,13 +96,10 @@ func (f *files) Load(ctx context.Context, to source.Sink) error {
 	if _, err := s.find(); err != nil {
 		return err
 	}
-	for {
-		again := s.look(ctx)
-		if again == 0 || ctx.Err() != nil {
-			return nil // whole, or told as faults
-		}
+	for again := s.look(ctx); again > 0; again = s.look(ctx) { // until all are whole, or told as faults
 		wait(ctx, again)
 	}
+	return nil
 }
 
 func (f *files) Watch(ctx context.Context, to source.Sink) error {
