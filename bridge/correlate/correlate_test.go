@@ -184,6 +184,15 @@ func TestVerdicts(t *testing.T) {
 		"two rules on one record": {
 			[]journal.Alert{{Intake: "falco_http", Rule: "R", Priority: "error", Record: call("1", "")}, {Intake: "falco_http", Rule: "S", Priority: "notice", Record: call("1", "")}},
 			[]string{"falco R high", `drift exact aws_s3_bucket_public_access_block.b block_public_acls "true"->"false" by eve high`, "falco S low"}},
+		"fields of too little, then the record": {
+			[]journal.Alert{{Intake: "falco_http", Rule: "R", Priority: "notice", Record: []byte(`{"eventID":"1","eventSource":"s3.amazonaws.com","eventName":"PutBucketPublicAccessBlock"}`)}, direct("")},
+			[]string{"falco R low", drift}},
+		"no event id, two rules": {
+			[]journal.Alert{{Intake: "falco_http", Rule: "R", Record: call("", "")}, {Intake: "falco_http", Rule: "S", Record: call("", "")}},
+			[]string{"falco R info", drift, "falco S info"}},
+		"a value that repeats a name": {
+			[]journal.Alert{{Intake: "cloudtrail", Record: bytes.Replace(call("1", ""), []byte(`"BlockPublicAcls":false`), []byte(`"BlockPublicAcls":{"a":1,"a":2}`), 1)}, {Intake: "falco_grpc", Rule: "after"}},
+			[]string{`drift partial aws_s3_bucket_public_access_block.b block_public_acls "true"->"" by eve medium`, "falco after info"}},
 		"no record": {[]journal.Alert{{Intake: "falco_grpc", Rule: "Shell", Priority: "warning"}}, []string{"falco Shell medium"}},
 		"a record that is none": {[]journal.Alert{{Intake: "falco_http", Rule: "R", Record: []byte(`[]`)}, direct("")},
 			[]string{"falco R info", drift}},
@@ -260,6 +269,37 @@ func TestRestartGoesOn(t *testing.T) {
 	drifts, err := s.journal.Counts(t.Context())
 	if err != nil || drifts.OpenDrifts != 1 {
 		t.Errorf("open drifts: got %d, want 1: two events changed the same attribute (%v)", drifts.OpenDrifts, err)
+	}
+}
+
+// TestSerialsAreToldAtAStop: what the states handed over before the stop is in the journal after it.
+func TestSerialsAreToldAtAStop(t *testing.T) {
+	dir := t.TempDir()
+	t.Run("stopped", func(t *testing.T) {
+		s := newStage(t, dir)
+		s.state(buckets(1, true), written)
+		s.state(buckets(2, false), written.Add(time.Second))
+	})
+	s := newStage(t, dir)
+	if diff := cmp.Diff([]string{"state 2 modified aws_s3_bucket_public_access_block.b"}, s.told()); diff != "" {
+		t.Errorf("messages (-want +got):\n%s", diff)
+	}
+}
+
+// TestResourcesWithoutID: two of them are two drifts.
+func TestResourcesWithoutID(t *testing.T) {
+	s := newStage(t, t.TempDir())
+	s.state(`{"version":4,"terraform_version":"1.11.4","serial":1,"lineage":"l","resources":[
+	 {"mode":"managed","type":"aws_thing","name":"a","provider":"p","instances":[{"attributes":{"arn":"arn:aws:thing:eu-west-1:123456789012:thing/a"}}]},
+	 {"mode":"managed","type":"aws_thing","name":"b","provider":"p","instances":[{"attributes":{"arn":"arn:aws:thing:eu-west-1:123456789012:thing/b"}}]}]}`, written)
+	close(s.ready)
+	for _, name := range []string{"a", "b"} {
+		s.put(journal.Alert{Intake: "cloudtrail", Record: fmt.Appendf(nil, `{"eventID":%q,"eventSource":"thing.amazonaws.com","eventName":"StopThing","eventTime":"2026-11-20T10:05:00Z",
+		 "awsRegion":"eu-west-1","recipientAccountId":"123456789012","requestParameters":{"thingArn":"arn:aws:thing:eu-west-1:123456789012:thing/%s"}}`, name, name)})
+	}
+	counts, err := s.journal.Counts(t.Context())
+	if err != nil || counts.OpenDrifts != 2 {
+		t.Errorf("open drifts: got %d, want 2 (%v)", counts.OpenDrifts, err)
 	}
 }
 

@@ -136,7 +136,7 @@ func (v view) assign(request jsontext.Value, set assignment) (a Attribute, given
 	if len(values) != 1 {
 		return a, len(values) > 1 // several values for one attribute: which one it took is not known
 	}
-	a.New, a.NewKnown = values[0], !hidden(values[0])
+	a.New, a.NewKnown = values[0], !hidden(values[0]) && values[0].IsValid()
 	switch spelled, other := set.Same[trail.Text(a.New)]; {
 	case !a.NewKnown:
 		a.New = nil

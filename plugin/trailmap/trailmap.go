@@ -148,6 +148,9 @@ func (v view) old(p tfstate.Path) (value jsontext.Value, known bool) {
 		return nil, false
 	}
 	value, _ = v.before.Get(p)
+	if value != nil && !value.IsValid() { // JSON that readers disagree on: a name twice, broken UTF-8
+		return nil, false
+	}
 	if v.within != v.before {
 		if later, _ := v.within.Get(p); !tfstate.Equal(value, later) {
 			return nil, false
