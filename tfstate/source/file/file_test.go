@@ -2,8 +2,10 @@ package file_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -172,6 +174,50 @@ func TestChangesWhileRead(t *testing.T) {
 	}
 	if got := sink.Serials("file://" + path); !slices.Equal(got, []uint64{22}) {
 		t.Errorf("serials %v, want the one that was there in the end", got)
+	}
+}
+
+// halfway is a sink that lets the file be overwritten in place, size and all, when it has read half of it.
+type halfway struct {
+	between func()
+	errs    []error
+}
+
+func (h *halfway) Version(ctx context.Context, v source.Version) error {
+	r, err := v.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Close() }()
+	_, err = io.ReadFull(r, make([]byte, v.Size/2))
+	if len(h.errs) == 0 {
+		h.between()
+	}
+	if err == nil {
+		_, err = io.Copy(io.Discard, r)
+	}
+	h.errs = append(h.errs, err)
+	return err
+}
+
+func (h *halfway) Fault(string, error) {}
+
+// TestMixture reads half of one content and half of another: the reading has to fail, and the next to succeed.
+func TestMixture(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.tfstate")
+	put(t, path, sourcetest.State("a", 1))
+	sink := &halfway{between: func() {
+		put(t, path, sourcetest.State("a", 2))
+		later := time.Now().Add(time.Second)
+		if err := os.Chtimes(path, later, later); err != nil {
+			t.Error(err)
+		}
+	}}
+	if err := open(t, path, quick).Load(t.Context(), sink); err != nil {
+		t.Fatal(err)
+	}
+	if len(sink.errs) != 2 || !errors.Is(sink.errs[0], tfstate.ErrIncomplete) || sink.errs[1] != nil {
+		t.Errorf("readings ended with %v, want one that is incomplete and one that is whole", sink.errs)
 	}
 }
 
