@@ -255,19 +255,22 @@ func open(path string, want stamp) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &whole{File: f, want: want}, nil
+	return &whole{f, want}, nil
 }
 
+// whole is not an embedded file: its other ways of reading, such as WriteTo for io.Copy, would go past the check.
 type whole struct {
-	*os.File
+	file *os.File
 	want stamp
 }
 
+func (w *whole) Close() error { return w.file.Close() }
+
 // Read gives, instead of the end, an error when the file changed while it was read.
 func (w *whole) Read(p []byte) (int, error) {
-	n, err := w.File.Read(p)
+	n, err := w.file.Read(p)
 	if errors.Is(err, io.EOF) {
-		info, statErr := w.Stat()
+		info, statErr := w.file.Stat()
 		if statErr != nil {
 			return n, statErr
 		}
