@@ -217,11 +217,13 @@ func (s stamp) unsure(read time.Time) time.Time {
 // broken decides on a content that was not taken: one being written is tried again soon, one that is no state when it
 // changes, anything else (a file that may not be read, a disk) at the next look.
 func (s *scan) broken(ctx context.Context, c *content, path string, now stamp, err error) time.Duration {
+	if ctx.Err() != nil {
+		return 0
+	}
+	c.stamp, c.again = stamp{}, time.Time{} // what was taken before no longer says when to look
 	var format *tfstate.FormatError
 	var version *tfstate.VersionError
 	switch {
-	case ctx.Err() != nil:
-		return 0
 	case errors.Is(err, tfstate.ErrIncomplete):
 		if c.since.IsZero() {
 			c.since = time.Now()
