@@ -245,7 +245,9 @@ func TestUnsubscribingStopsAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.publish(9, 9, journalled...)
-	c.Subscribe(wire.TopicState, nil)
+	if err := c.Subscribe(wire.TopicState, nil); err != nil {
+		t.Fatal(err)
+	}
 	r.publish(18, 3, journalled...)
 	if d := cmp.Diff([]string{"20"}, numbers(next(t, c, 1))); d != "" {
 		t.Error(d)
@@ -268,7 +270,9 @@ func TestNothingIsLostBetweenSnapshotAndSubscription(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.Subscribe(wire.TopicEvents, nil)
+		if err := c.Subscribe(wire.TopicEvents, nil); err != nil {
+			t.Fatal(err)
+		}
 		wg.Go(func() {
 			defer c.Close()
 			var got []string
@@ -354,7 +358,12 @@ func TestStatsAreCoalesced(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- h.Run(ctx) }()
-		defer func() { cancel(); <-done }()
+		defer func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("run: %v", err)
+			}
+		}()
 
 		uptime := func(c *hub.Cursor) int64 {
 			frames, err := c.Next(t.Context())
@@ -376,9 +385,13 @@ func TestStatsAreCoalesced(t *testing.T) {
 		}
 		synctest.Wait()
 		c, _, _ := h.NewCursor()
-		c.Subscribe(wire.TopicStats, nil)
+		if err := c.Subscribe(wire.TopicStats, nil); err != nil {
+			t.Fatal(err)
+		}
 		other, _, _ := h.NewCursor()
-		other.Subscribe(wire.TopicDrifts, nil)
+		if err := other.Subscribe(wire.TopicDrifts, nil); err != nil {
+			t.Fatal(err)
+		}
 		for _, want := range []int64{0, 5, 10} {
 			if got := uptime(c); got != want {
 				t.Errorf("uptime: got %d s, want %d", got, want)

@@ -54,7 +54,9 @@ func dial(t *testing.T, url string, topics ...wire.Topic) *websocket.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetReadDeadline(time.Now().Add(time.Minute))
+	if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
 	if f := read(t, c); f.Type != wire.TypeWelcome {
 		t.Fatalf("first frame: got %+v, want welcome", f)
 	}

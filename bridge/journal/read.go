@@ -71,7 +71,7 @@ func (j *Journal) after(ctx context.Context, id wire.ID, topics []wire.Topic, li
 	where, args := topicFilter(topics)
 	args = append([]any{pack(id)}, append(args, limit)...)
 	rows, err := tx.QueryContext(ctx,
-		`SELECT id, type, topic, body FROM message WHERE id > ?`+where+` ORDER BY id LIMIT ?`, args...)
+		`SELECT id, type, topic, body FROM message WHERE id > ?`+where+` ORDER BY id LIMIT ?`, args...) //nolint:gosec // where is a run of question marks
 	return collect(rows, err, func(rows *sql.Rows) (s Stored, err error) {
 		var id int64
 		err = rows.Scan(&id, &s.Type, &s.Topic, &s.Body)

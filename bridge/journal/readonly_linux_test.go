@@ -24,7 +24,11 @@ func asNobody(t *testing.T, f func()) {
 	if err := syscall.Setfsuid(nobody); err != nil {
 		t.Fatal(err)
 	}
-	defer syscall.Setfsuid(0)
+	defer func() {
+		if err := syscall.Setfsuid(0); err != nil {
+			t.Error(err)
+		}
+	}()
 	f()
 }
 

@@ -197,7 +197,9 @@ func dial(t *testing.T, r *rig, headers []string) (*websocket.Conn, bool) {
 		return nil, false
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetReadDeadline(time.Now().Add(time.Minute))
+	if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
 	return c, true
 }
 
