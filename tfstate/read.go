@@ -97,7 +97,7 @@ func (r *reader) object(each func(quoted jsontext.Value) error) error {
 func (r *reader) whole() error {
 	switch {
 	case r.seen["encrypted_data"]:
-		return &FormatError{Err: errors.New("encrypted by OpenTofu: its content needs the key")}
+		return &FormatError{Err: errors.New("encrypted by OpenTofu: give the decrypted state, as tofu state pull prints it")}
 	case r.seen["planned_values"], r.seen["resource_changes"]:
 		return &FormatError{Err: errors.New("a plan as JSON: give the raw state")}
 	case r.seen["format_version"]:

@@ -66,7 +66,10 @@ type FormatError struct {
 }
 
 func (e *FormatError) Error() string {
-	return fmt.Sprintf("no Terraform state (at byte %d): %v", e.Offset, e.Err)
+	if e.Offset == 0 {
+		return fmt.Sprintf("not a raw Terraform state: %v", e.Err)
+	}
+	return fmt.Sprintf("not a raw Terraform state (at byte %d): %v", e.Offset, e.Err)
 }
 
 // Unwrap gives the cause.

@@ -198,6 +198,9 @@ func (v *Inventory) Fault(uri string, err error) {
 		v.log.Info("state can be read again", "state", uri)
 	}
 	h.fault = err
+	if err == nil && len(h.snapshots) == 0 {
+		delete(v.states, uri) // never read and well: it was a place that states came to lie in
+	}
 }
 
 // At is the instance in the newest snapshot written strictly before a moment, with that snapshot. It is false when no

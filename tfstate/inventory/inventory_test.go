@@ -475,3 +475,16 @@ func TestFromFile(t *testing.T) {
 		t.Errorf("%+v, %v", info, ok)
 	}
 }
+
+// TestAPlaceThatFillsIsNoState: a folder that was missing at first leaves no row of its own behind.
+func TestAPlaceThatFillsIsNoState(t *testing.T) {
+	v := inventory.New(inventory.Options{})
+	v.Fault("file:///later", errors.New("missing"))
+	if states := v.States(); len(states) != 1 || states[0].Fault == nil {
+		t.Fatalf("got %+v", states)
+	}
+	v.Fault("file:///later", nil)
+	if states := v.States(); len(states) != 0 {
+		t.Errorf("got %+v", states)
+	}
+}
