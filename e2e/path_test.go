@@ -262,7 +262,8 @@ func TestFalcosHTTPRequests(t *testing.T) {
 	c.once()
 }
 
-// TestOfficialPluginsAlertsAreCorrelated sends what Falco with the official cloudtrail plugin sent for a real record.
+// TestOfficialPluginsAlertsAreCorrelated sends what Falco with the official cloudtrail plugin sent for a real record: a
+// client sees the alert, the drift and, once Terraform has applied again, the state change.
 func TestOfficialPluginsAlertsAreCorrelated(t *testing.T) {
 	states := t.TempDir()
 	state := `{"version":4,"terraform_version":"1.11.4","serial":3,"lineage":"a","outputs":{},"resources":[
@@ -271,15 +272,24 @@ func TestOfficialPluginsAlertsAreCorrelated(t *testing.T) {
 	   "arn":"arn:aws:cloudtrail:apiso-centralnorth-2r:143434273843:trail/stratus-red-team-ct-stop-trail-buykxbqejv","enable_logging":true}}]}]}`
 	put(t, filepath.Join(states, "audit.tfstate"), []byte(state), time.Now().Add(-time.Hour))
 	b := start(t, "--falco-http", "127.0.0.1:0/a-secret-path", "--state", states)
-	c := b.watch("drifts")
+	c := b.watch("all")
 	_, body, _ := bytes.Cut(requests(t, "falco/append-http044.txt")[0], []byte("\r\n\r\n"))
 	answer, err := http.Post("http://"+b.intake+"/a-secret-path", "application/json", bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = answer.Body.Close()
+	if p := c.await("falco", func(message) bool { return true }).payload(t); p["rule"] != "CloudTrail Change" || p["source"] != "aws_cloudtrail" {
+		t.Errorf("got alert %v", p)
+	}
 	p := c.await("drift", func(message) bool { return true }).payload(t)
 	if p["address"] != "aws_cloudtrail.audit" || p["precision"] != "touched" || p["user"] != "christophe" || p["rule"] != "CloudTrail Change" {
+		t.Errorf("got %v", p)
+	}
+	state = strings.NewReplacer(`"serial":3`, `"serial":4`, `"enable_logging":true`, `"enable_logging":false`).Replace(state)
+	put(t, filepath.Join(states, "audit.tfstate"), []byte(state), time.Time{})
+	p = c.await("state_change", func(message) bool { return true }).payload(t)
+	if p["resource"] != "aws_cloudtrail.audit" || p["action"] != "modified" || p["serial"] != 4.0 || p["previous_serial"] != 3.0 {
 		t.Errorf("got %v", p)
 	}
 }
