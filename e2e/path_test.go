@@ -338,6 +338,35 @@ func millis(t *testing.T, id string) int64 {
 	return n
 }
 
+// TestHealth is what a container's probes ask.
+func TestHealth(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing.tfstate")
+	b := start(t, "--cloudtrail", t.TempDir()+"?watch=true", "--state", missing)
+	ask := func(args ...string) (string, error) {
+		out, err := exec.Command(binary(t), append([]string{"health", "--listen", b.feed}, args...)...).CombinedOutput()
+		return string(out), err
+	}
+	if out, err := ask(); err != nil {
+		t.Errorf("alive: %v\n%s", err, out)
+	}
+	if out, err := ask("--ready"); err == nil || !strings.Contains(out, "missing.tfstate") {
+		t.Errorf("ready without its state: %v\n%s", err, out)
+	}
+	put(t, missing, fixture(t, "network/network-before.tfstate"), time.Time{})
+	for deadline := time.Now().Add(patience); ; {
+		if _, err := ask("--ready"); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("never ready")
+		}
+	}
+	var states struct{ Items []struct{ Serial int } }
+	if err := json.Unmarshal(b.get("/api/v1/state"), &states); err != nil || len(states.Items) != 1 || states.Items[0].Serial != 41 {
+		t.Errorf("states: %+v, %v", states, err)
+	}
+}
+
 // TestWrongStartsAreExplained: each way to start wrongly ends at once with status 2 and the way out.
 func TestWrongStartsAreExplained(t *testing.T) {
 	unknown := filepath.Join(t.TempDir(), "bridge.yaml")
