@@ -201,11 +201,11 @@ func (h *Hub) makeStats(ctx context.Context) {
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	h.closing = true
+	for s := range h.sessions {
+		s.goAway() // before its cursor ends, so that the pump finds the close code
+	}
 	for c := range h.cursors {
 		c.drain()
-	}
-	for s := range h.sessions {
-		s.goAway()
 	}
 	h.mu.Unlock()
 
