@@ -44,7 +44,7 @@ lint: $(TOOLS)/golangci-lint ## Run the linters of .golangci.yml.
 
 .PHONY: bench
 bench: $(TOOLS)/benchstat ## Run the benchmarks; ratios stand in the figures named *_ratio.
-	$(GO) test -run '^$$' -bench . -benchmem -count 3 $(PACKAGES) | tee $(CACHE)/bench.txt
+	$(GO) test -run '^$$' -bench . -benchmem -count 6 $(PACKAGES) | tee $(CACHE)/bench.txt
 	$(TOOLS)/benchstat $(CACHE)/bench.txt
 
 .PHONY: fuzz
