@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -137,7 +138,7 @@ func (c *Correlator) alerts(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := c.journal.Commit(ctx, commit); err != nil {
+		if err := c.commit(ctx, commit); err != nil {
 			return err
 		}
 		after = entries[len(entries)-1].Seq
@@ -146,6 +147,40 @@ func (c *Correlator) alerts(ctx context.Context) error {
 			c.metrics.latency.Observe(now.Sub(e.Received).Seconds())
 		}
 	}
+}
+
+// commitAgain is the pause between tries of a commit.
+const commitAgain = time.Second
+
+// commit tries until the journal takes it, as the intakes do: a full disk or a lock held by a backup must not end the
+// bridge, whose alerts nobody sends again. Once ctx has ended there is one last try.
+func (c *Correlator) commit(ctx context.Context, commit journal.Commit) error {
+	for {
+		last := ctx.Err() != nil
+		err := c.journal.Commit(context.WithoutCancel(ctx), commit)
+		if last || !journal.Temporary(err) {
+			return err
+		}
+		c.log.Error("not journalled, tried again: make room on the disk, or end what else has the journal open", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(commitAgain):
+		}
+	}
+}
+
+// withheld leaves the text out of an alert whose record changes a value that a state marks sensitive: Falco's text may
+// have that value, and only the tfdrift source has masked it.
+func withheld(a journal.Alert, targets []trailmap.Target) journal.Alert {
+	if a.Source == "tfdrift" {
+		return a
+	}
+	for _, t := range targets {
+		if slices.ContainsFunc(t.Attributes, func(at trailmap.Attribute) bool { return at.Sensitive }) {
+			a.Output = "(sensitive)"
+		}
+	}
+	return a
 }
 
 func (c *Correlator) waitingSerials(ctx context.Context) error {
@@ -174,8 +209,12 @@ func (c *Correlator) judge(ctx context.Context, entries []journal.Entry) (journa
 				c.log.Warn("alert carries a record that cannot be read", "rule", e.Alert.Rule, "cause", err)
 			}
 		}
+		var targets []trailmap.Target
+		if rec != nil && rec.Mutating() {
+			targets = c.resolver.Resolve(rec).Targets
+		}
 		if e.Alert.Rule != "" || rec == nil {
-			commit.Messages = append(commit.Messages, falcoMessage(e.Alert, rec))
+			commit.Messages = append(commit.Messages, falcoMessage(withheld(e.Alert, targets), rec))
 		}
 		if rec == nil || !rec.Mutating() {
 			continue
@@ -188,7 +227,6 @@ func (c *Correlator) judge(ctx context.Context, entries []journal.Entry) (journa
 		if told || here[id] {
 			continue
 		}
-		targets := c.resolver.Resolve(rec).Targets
 		if len(targets) == 0 && rec.Request == nil && e.Alert.Rule != "" {
 			continue // an alert without ct.request tells too little to use the event up: the whole record may follow
 		}

@@ -303,6 +303,31 @@ func TestResourcesWithoutID(t *testing.T) {
 	}
 }
 
+// TestSensitiveTextIsWithheld: an alert of another plugin may quote in its text what the state calls sensitive.
+func TestSensitiveTextIsWithheld(t *testing.T) {
+	for source, want := range map[string]string{"aws_cloudtrail": "(sensitive)", "tfdrift": "request=masked there"} {
+		s := newStage(t, t.TempDir())
+		s.state(`{"version":4,"terraform_version":"1.11.4","serial":1,"lineage":"l","resources":[{"mode":"managed","type":"aws_s3_bucket_policy","name":"p","provider":"p","instances":[
+		 {"attributes":{"id":"logs","bucket":"logs","policy":"hunter2old"},"sensitive_attributes":[[{"type":"get_attr","value":"policy"}]]}]}]}`, written)
+		close(s.ready)
+		output := want
+		if source == "aws_cloudtrail" {
+			output = `policy request={"Sid":"hunter2new"}`
+		}
+		s.put(journal.Alert{Intake: "falco_http", Rule: "R", Source: source, Output: output, Record: []byte(`{"eventID":"1","eventSource":"s3.amazonaws.com","eventName":"PutBucketPolicy",
+		 "eventTime":"2026-11-20T10:05:00Z","requestParameters":{"bucketName":"logs","bucketPolicy":{"Sid":"hunter2new"}}}`)})
+		stored, err := s.journal.After(t.Context(), wire.ID{}, nil, 10)
+		if err != nil || len(stored) != 2 {
+			t.Fatalf("%d messages, %v", len(stored), err)
+		}
+		for _, m := range stored {
+			if bytes.Contains(m.Body, []byte("hunter2")) || m.Type == wire.TypeFalco && !bytes.Contains(m.Body, []byte(want)) {
+				t.Errorf("%s: %s", source, m.Body)
+			}
+		}
+	}
+}
+
 func TestBlindSpotsAreCounted(t *testing.T) {
 	s := newStage(t, t.TempDir())
 	close(s.ready)

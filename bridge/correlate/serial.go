@@ -29,7 +29,7 @@ func (c *Correlator) tell(ctx context.Context, s inventory.Serial) error {
 	c.metrics.serials.Inc()
 	c.log.Info("serial read", "state", s.State, "serial", s.Serial, "previous", s.Previous, "first", s.First,
 		"instances", s.Instances, "changes", len(s.Changes))
-	return c.journal.Commit(context.WithoutCancel(ctx), commit) // nobody hands it over again
+	return c.commit(ctx, commit) // nobody hands it over again
 }
 
 func stateMessage(s inventory.Serial, p wire.StateChange) wire.Message {
@@ -79,5 +79,5 @@ func (c *Correlator) tellFaults(ctx context.Context) error {
 		return nil
 	}
 	slices.SortFunc(commit.States, func(a, b wire.State) int { return strings.Compare(a.URI, b.URI) })
-	return c.journal.Commit(ctx, commit)
+	return c.commit(ctx, commit)
 }

@@ -24,6 +24,7 @@ type Cursor struct {
 	// since has the topics subscribed to, without all, and the newest id when each was.
 	since   map[wire.Topic]wire.ID
 	replies [][]byte
+	waiting int           // bytes of replies
 	room    chan struct{} // cap 1: replies were taken
 	stats   uint64        // number of the newest stats message given
 
@@ -36,6 +37,9 @@ const batch = 64
 
 // mostReplies is how many replies wait before Reply does.
 const mostReplies = 64
+
+// mostWaiting is how many bytes of replies wait before Reply does; one reply may be larger.
+const mostWaiting = 1 << 20
 
 // NewCursor makes a cursor behind the newest message, without a topic; start is the id of that message. Close it.
 func (h *Hub) NewCursor() (c *Cursor, start wire.ID, err error) {
@@ -121,6 +125,7 @@ func (c *Cursor) Unsubscribe(t wire.Topic, reply []byte) error {
 func (c *Cursor) replyLocked(reply []byte) {
 	if reply != nil {
 		c.replies = append(c.replies, reply)
+		c.waiting += len(reply)
 		signal(c.awake)
 	}
 }
@@ -140,7 +145,7 @@ func (c *Cursor) Reply(ctx context.Context, frame []byte) error {
 func (c *Cursor) waitForRoom(ctx context.Context) error {
 	for {
 		c.mu.Lock()
-		full := len(c.replies) >= mostReplies
+		full := len(c.replies) >= mostReplies || c.waiting >= mostWaiting
 		c.mu.Unlock()
 		if !full {
 			return nil
@@ -174,7 +179,7 @@ func (c *Cursor) take(ctx context.Context) ([][]byte, error) {
 	defer c.mu.Unlock()
 	frames := c.replies
 	if len(frames) > 0 {
-		c.replies = nil
+		c.replies, c.waiting = nil, 0
 		signal(c.room)
 	}
 	if !c.wantsMessages.Load() {
@@ -223,12 +228,23 @@ func (c *Cursor) takeMessages(ctx context.Context, frames [][]byte) ([][]byte, e
 	if err != nil {
 		return frames, err
 	}
+	full := len(messages) == room
+	// What is on disk and not yet published comes by the ring: a topic subscribed to in between must not miss it.
+	messages = published(messages, newest)
 	c.hub.figures.fromJournal.Add(int64(len(messages)))
 	frames = c.pick(frames, messages)
-	if len(messages) < room && c.at.Compare(newest) < 0 {
+	if !full && c.at.Compare(newest) < 0 {
 		c.at = newest // the rest up to there is of other topics
 	}
 	return frames, nil
+}
+
+func published(messages []journal.Stored, newest wire.ID) []journal.Stored {
+	end := slices.IndexFunc(messages, func(m journal.Stored) bool { return m.ID.Compare(newest) > 0 })
+	if end < 0 {
+		return messages
+	}
+	return messages[:end]
 }
 
 // pick adds the messages that are wanted, until the batch is full.

@@ -53,7 +53,7 @@ func (h *Hub) Endpoint(p Protocol) *Endpoint {
 	m.Config.MaxMessageSize, m.Config.MessageBufferSize = MaxMessage, queue
 	m.HandleConnect(func(ms *melody.Session) { of(ms).begin(ms) })
 	m.HandleDisconnect(func(ms *melody.Session) { of(ms).end() })
-	m.HandleSentMessage(func(ms *melody.Session, _ []byte) { of(ms).written() })
+	m.HandleSentMessage(func(ms *melody.Session, frame []byte) { of(ms).written(frame) })
 	m.HandleError(func(ms *melody.Session, err error) { of(ms).failed(err) })
 	m.HandleMessage(func(ms *melody.Session, text []byte) {
 		if s := of(ms); !s.isClosing() {
@@ -122,7 +122,7 @@ type Session struct {
 	protocol Protocol
 	melody   *melody.Session // set by begin, before the pump and any handler
 
-	// credits holds one value for each frame under way in melody.
+	// credits holds values for each frame under way in melody, as many as weight gives.
 	credits chan struct{}
 	// life ends when the connection has; sending, within it, when nothing more is to be sent but a close frame.
 	life    context.Context
@@ -220,6 +220,9 @@ func (s *Session) begin(ms *melody.Session) {
 	s.mu.Lock()
 	s.melody = ms
 	s.mu.Unlock()
+	if s.life.Err() != nil { // cut before there was a connection to cut
+		_ = ms.WebsocketConnection().Close()
+	}
 	s.hub.figures.opened.Add(1)
 	s.cursor.mu.Lock()
 	s.cursor.replyLocked(s.protocol.Welcome(s, s.start))
@@ -254,15 +257,20 @@ func (s *Session) pump() {
 
 func (s *Session) send(frames [][]byte) error {
 	for _, f := range frames {
-		select {
-		case s.credits <- struct{}{}:
-			_ = s.melody.Write(f) // says only that the session is closed, which life says too
-		case <-s.sending.Done():
-			return s.sending.Err()
+		for range weight(f) {
+			select {
+			case s.credits <- struct{}{}:
+			case <-s.sending.Done():
+				return s.sending.Err()
+			}
 		}
+		_ = s.melody.Write(f) // says only that the session is closed, which life says too
 	}
 	return nil
 }
+
+// weight is how many credits a frame takes: large frames, of queries, are few at a time.
+func weight(frame []byte) int { return min(1+len(frame)>>16, window) }
 
 // finish says goodbye with the code that was asked for, and waits for the peer to answer, so that the socket is not shut
 // while the close frame or the peer's own frames are under way.
@@ -307,10 +315,12 @@ func (s *Session) flush() {
 	}
 }
 
-// written gives a credit back.
-func (s *Session) written() {
+// written gives a frame's credits back.
+func (s *Session) written(frame []byte) {
 	s.hub.figures.sent.Add(1)
-	<-s.credits
+	for range weight(frame) {
+		<-s.credits
+	}
 }
 
 // failed hears of melody's errors, from its reading and its writing goroutine; after any of them melody ends the session.

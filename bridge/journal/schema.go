@@ -127,12 +127,22 @@ const readers = 4
 func create(path string) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return nil
+		return closeToOthers(path)
 	}
 	if err != nil {
 		return err
 	}
 	return f.Close()
+}
+
+// closeToOthers takes the others' rights from a file that an umask, a restored backup or a hand gave them; SQLite makes
+// -wal and -shm with the rights of the file. The group's stay: Kubernetes gives them by fsGroup.
+func closeToOthers(path string) error {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm()&0o007 == 0 {
+		return err
+	}
+	return os.Chmod(path, info.Mode().Perm()&^0o007)
 }
 
 // connect opens nothing yet; connections are kept once made.
@@ -203,6 +213,19 @@ func explain(path string, err error) error {
 		return fmt.Errorf("open journal %q: %w: %s", path, err, hint)
 	}
 	return fmt.Errorf("open journal %q: %w", path, err)
+}
+
+// Temporary reports an error of the disk or of a lock, which may pass: the same Put or Commit can be tried again.
+func Temporary(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	if !ok {
+		return false
+	}
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM:
+		return true
+	}
+	return false
 }
 
 func hint(err error) string {

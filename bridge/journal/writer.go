@@ -86,6 +86,7 @@ type request struct {
 	stored   int
 	messages []Stored
 	drifts   []driftRow
+	states   [][]byte // texts of commit.States
 	err      error
 }
 
@@ -229,6 +230,13 @@ func (w *writer) encode(r *request) error {
 	if r.commit == nil {
 		return nil
 	}
+	for _, s := range r.commit.States {
+		body, err := json.Marshal(s, lenient, json.Deterministic(true)) // a path may be no UTF-8
+		if err != nil {
+			return fmt.Errorf("encode state %q: %w", s.URI, err)
+		}
+		r.states = append(r.states, body)
+	}
 	drifts := map[string]Stored{}
 	for _, m := range r.commit.Messages {
 		s, err := w.message(m)
@@ -363,12 +371,8 @@ func (t *transaction) commit(r *request) {
 	for _, d := range r.drifts {
 		t.exec(t.stmt.putDrift, d.id, d.status, pack(d.last), d.body)
 	}
-	for _, s := range c.States {
-		body, err := json.Marshal(s, json.Deterministic(true))
-		if err != nil && t.err == nil {
-			t.err = fmt.Errorf("encode state %q: %w", s.URI, err)
-		}
-		t.exec(t.stmt.putState, s.URI, s.Resources, body)
+	for i, s := range c.States {
+		t.exec(t.stmt.putState, s.URI, s.Resources, r.states[i])
 	}
 	for _, name := range c.Blind {
 		t.counts[countKey{countBlind, name}]++

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/gorilla/websocket"
 
 	"github.com/tfdrift/tfdrift-falco/bridge/hub"
@@ -69,7 +70,8 @@ func (s *server) refuse(w http.ResponseWriter, err error) {
 
 // answer writes one JSON document.
 func (s *server) answer(w http.ResponseWriter, status int, document any) {
-	body, err := json.Marshal(document, json.Deterministic(true))
+	// As wire.Encode: the values of others in a message may repeat names.
+	body, err := json.Marshal(document, json.Deterministic(true), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	if err != nil {
 		s.log.Error("answer not encoded", "error", err)
 		status, body = http.StatusInternalServerError, []byte(`{"type":"error","message":"internal error"}`)

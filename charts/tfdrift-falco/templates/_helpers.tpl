@@ -80,6 +80,8 @@ The bridge: an init container that stays, so that it receives before Falco sends
 Falco drops an alert that finds no listener. Takes root, part (the values) and args, mounts (lists).
 */}}
 {{- define "tfdrift.bridge" -}}
+{{- $ports := list (int .root.Values.bridge.feedPort) (int .root.Values.bridge.intakePort) 8765 }}
+{{- if lt (len (uniq $ports)) 3 }}{{ fail "bridge.feedPort and bridge.intakePort must differ, and neither may be 8765, Falco's own in the same pod" }}{{ end }}
 {{- $listen := printf "127.0.0.1:%v" .root.Values.bridge.feedPort -}}
 name: bridge
 image: {{ include "tfdrift.image" (dict "image" .root.Values.image "tag" .root.Chart.AppVersion) | quote }}
