@@ -59,18 +59,21 @@ type engines struct {
 func (e *engines) get(config string, log *slog.Logger) (*field.Engine, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if engine := e.byConfig[config]; engine != nil {
-		return engine, nil
-	}
 	c, err := field.ParseConfig(config)
 	if err != nil {
 		return nil, err
+	}
+	// Falco reads its configuration again within one process: another key under the same path is another configuration.
+	key, _ := os.ReadFile(c.SensitiveKeyFile) // NewEngine tells what is wrong with it
+	id := config + "\x00" + string(key)
+	if engine := e.byConfig[id]; engine != nil {
+		return engine, nil
 	}
 	engine, err := field.NewEngine(c, log)
 	if err != nil {
 		return nil, err
 	}
-	e.byConfig[config] = engine
+	e.byConfig[id] = engine
 	return engine, nil
 }
 
@@ -181,7 +184,7 @@ func write(to sdk.EventWriter, e feed.Event) error {
 		return fmt.Errorf("write event of %d bytes: %w", len(e.Payload), err)
 	}
 	at := e.Time
-	if at.IsZero() {
+	if at.Unix() < 0 || at.Year() > 2261 { // none, or one that Falco's nanoseconds do not hold
 		at = time.Now()
 	}
 	to.SetTimestamp(uint64(at.UnixNano()))

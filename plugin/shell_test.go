@@ -174,3 +174,35 @@ func TestObjectsShareTheirStates(t *testing.T) {
 		t.Errorf("got %p, %p and %p, %v", a, b, c, err)
 	}
 }
+
+// TestAReplacedKeyCounts: Falco reads its configuration again within one process.
+func TestAReplacedKeyCounts(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	config := fmt.Sprintf(`{"sensitive_key_file":%q}`, path)
+	e := &engines{byConfig: map[string]*field.Engine{}}
+	log := slog.New(slog.DiscardHandler)
+	get := func(key string) *field.Engine {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(strings.Repeat(key, 32)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		engine, err := e.get(config, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return engine
+	}
+	first := get("a")
+	if get("a") != first {
+		t.Error("the same key makes another engine")
+	}
+	if get("b") == first {
+		t.Error("the old key stays")
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.get(config, log); err == nil {
+		t.Error("a missing key file is not told")
+	}
+}

@@ -56,6 +56,7 @@ type Feed struct {
 	watch   bool
 	options Options
 	passes  int              // walks so far, owned by Run
+	reading time.Duration    // of the time since the walk began, owned by Run
 	files   map[fileID]*file // owned by Run; kept over calls, so that a second Run repeats nothing
 
 	mu    sync.Mutex // guards what follows

@@ -284,6 +284,29 @@ func TestWatchOfOneFileThatIsReplaced(t *testing.T) {
 	w.wait("1", "2", "3")
 }
 
+// TestWatchOfARotatedFile: who rotates by renaming goes on writing to the old file until it is told to open the new one.
+func TestWatchOfARotatedFile(t *testing.T) {
+	for name, uri := range map[string]func(dir, path string) string{
+		"of a directory": func(dir, _ string) string { return dir },
+		"alone":          func(_, path string) string { return path },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "trail.json")
+			write(t, path, record("1")+"\n")
+			w := watch(t, uri(dir, path), 10*time.Millisecond)
+			w.wait("1")
+			if err := os.Rename(path, path+".1"); err != nil {
+				t.Fatal(err)
+			}
+			add(t, path+".1", record("2")+"\n")
+			w.wait("1", "2")
+			write(t, path, record("3")+"\n")
+			w.wait("1", "2", "3")
+		})
+	}
+}
+
 func TestWatchOfADirectoryThatVanishes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "records")
 	write(t, filepath.Join(dir, "a.json"), record("1"))

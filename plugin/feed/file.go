@@ -74,20 +74,38 @@ func (f *Feed) read(ctx context.Context, path string, info os.FileInfo, emit fun
 	if st.read && st.size == info.Size() && st.modified.Equal(info.ModTime()) {
 		return nil
 	}
+	began := time.Now()
 	stop, err := f.readFrom(ctx, path, st, emit)
+	f.reading += time.Since(began)
 	switch {
 	case stop != nil:
 		st.size = -1 // so that another Run takes up the rest
 		return stop
 	case errors.Is(err, os.ErrNotExist):
-		delete(f.files, id)
-		return nil // moved away since it was listed
+		if !st.read {
+			delete(f.files, id)
+		}
+		return nil // moved away since it was listed: under its new name it goes on from here
 	case err == nil:
 		f.well("truncated", path)
 		return nil
 	}
 	f.fault(faultKind(err), path, err)
 	return nil
+}
+
+// rotated reports whether a file whose name is not ours is one that was read under its name before, and has grown since.
+func (f *Feed) rotated(path string, info os.FileInfo) bool {
+	st := f.files[idOf(info)]
+	if st == nil || !st.read || !info.Mode().IsRegular() || info.Size() <= st.size {
+		return false
+	}
+	handle, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer handle.Close() //nolint:errcheck // only read
+	return st.head.length > 0 && st.head.matches(handle)
 }
 
 // readFrom takes st along as far as the file can be read. stop is the error of emit or of ctx, err anything else.

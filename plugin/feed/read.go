@@ -253,9 +253,9 @@ func classify(v []byte) item {
 			if t, err := time.Parse(time.RFC3339, trail.Text(value)); err == nil {
 				it.time = t
 			}
-		case "eventSource":
+		case "eventSource", "EventSource": // lookup-events writes the latter too, with the service's name
 			seen.notification = seen.notification || strings.HasPrefix(string(value), `"aws:`)
-		case "EventSource", "receiptHandle", "TopicArn", "s3Bucket":
+		case "receiptHandle", "TopicArn", "s3Bucket":
 			seen.notification = true
 		case "Event":
 			seen.notification = seen.notification || string(value) == `"s3:TestEvent"`

@@ -37,7 +37,7 @@ func TestReadForms(t *testing.T) {
 		{"an EventBridge envelope", `{"version":"0","detail-type":"AWS API Call via CloudTrail","detail":` + a + `}`, []string{a}},
 		{"the envelope of a sign-in", `{"detail-type":"AWS Console Sign In via CloudTrail","detail":` + b + `}`, []string{b}},
 		{"another envelope", `{"detail-type":"GuardDuty Finding","detail":{"type":"Backdoor"}}`, nil},
-		{"what lookup-events prints", `{"Events":[{"EventId":"a","EventName":"X","CloudTrailEvent":` + quoted(t, a) + `}]}`, []string{a}},
+		{"what lookup-events prints", `{"Events":[{"EventId":"a","EventName":"X","EventSource":"s3.amazonaws.com","CloudTrailEvent":` + quoted(t, a) + `}]}`, []string{a}},
 		{"an S3 notification", `{"Records":[{"eventVersion":"2.1","eventSource":"aws:s3","eventName":"ObjectCreated:Put","s3":{}}]}`, nil},
 		{"an SNS notification", `{"Records":[{"EventSource":"aws:sns","Sns":{}}]}`, nil},
 		{"an SQS message", `{"Records":[{"messageId":"1","receiptHandle":"h","body":"x","eventSource":"aws:sqs"}]}`, nil},

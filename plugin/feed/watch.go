@@ -28,6 +28,9 @@ func (f *Feed) walk(ctx context.Context, root string, entered func(dir string), 
 	if resolved, err := filepath.EvalSymlinks(root); err == nil {
 		root = resolved
 	}
+	if err := f.tails(ctx, root, emit); err != nil {
+		return err
+	}
 	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case ctx.Err() != nil:
@@ -41,10 +44,32 @@ func (f *Feed) walk(ctx context.Context, root string, entered func(dir string), 
 			entered(path)
 			return nil
 		case path != root && !ours(entry.Name()):
-			return nil
+			info, gone := entry.Info()
+			if gone != nil || !f.rotated(path, info) {
+				return nil
+			}
 		}
 		return f.visit(ctx, path, emit)
 	})
+}
+
+// tails reads what a single file was given under its old name before it was renamed: its writer may not know yet.
+func (f *Feed) tails(ctx context.Context, root string, emit func(item) error) error {
+	if info, err := os.Stat(root); err == nil && info.IsDir() || len(f.files) == 0 {
+		return nil
+	}
+	entries, _ := os.ReadDir(filepath.Dir(root))
+	for _, entry := range entries {
+		path := filepath.Join(filepath.Dir(root), entry.Name())
+		info, err := entry.Info()
+		if path == root || err != nil || !f.rotated(path, info) {
+			continue
+		}
+		if err := f.read(ctx, path, info, emit); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // visit reads one file, if it is one.
@@ -77,6 +102,7 @@ func (f *Feed) follow(ctx context.Context, emit func(item) error) error {
 	for {
 		began := time.Now()
 		f.passes++
+		f.reading = 0
 		err := f.walk(ctx, f.path, w.add, emit)
 		if ctx.Err() != nil {
 			return nil
@@ -86,7 +112,7 @@ func (f *Feed) follow(ctx context.Context, emit func(item) error) error {
 		}
 		f.tidy()
 		// A tree so large that walking it takes long is walked less often.
-		pause := max(f.options.Poll, 9*time.Since(began))
+		pause := max(f.options.Poll, 9*(time.Since(began)-f.reading))
 		if err := f.notified(ctx, w, pause, emit); err != nil && ctx.Err() == nil {
 			return err
 		}
@@ -150,7 +176,7 @@ func (f *Feed) changed(ctx context.Context, w *watcher, paths map[string]bool, e
 		switch name := filepath.Base(path); {
 		case info.IsDir() && !strings.HasPrefix(name, "."):
 			err = f.walk(ctx, path, w.add, emit)
-		case path == w.only || ours(name):
+		case path == w.only || ours(name) || f.rotated(path, info):
 			err = f.visit(ctx, path, emit)
 		}
 		if err != nil {

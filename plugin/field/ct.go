@@ -35,7 +35,7 @@ func ofRecord(name, display, desc string, get func(r *trail.Record) string) Fiel
 // at makes a field of the value below a part of the record; without names, of the whole part as JSON. What the call sent
 // and got back may hold what a state calls sensitive.
 func at(name, display, desc string, of part, names ...string) Field {
-	secretive := strings.HasPrefix(name, "ct.request") || strings.HasPrefix(name, "ct.response") || name == "ct.additionaleventdata"
+	secretive := name != "ct.time" && name != "ct.sessioncredentialfromconsole"
 	return Field{Name: name, Display: display, Desc: desc, get: func(x *Extractor, _ string) (any, bool) {
 		if x.decode(); x.record == nil {
 			return nil, false
@@ -66,13 +66,26 @@ func (f Field) with(property string) Field {
 	return f
 }
 
+// masked hides the secrets in a text; quotes says that it may quote the request.
+func (f Field) masked(quotes bool) Field {
+	get := f.get
+	f.get = func(x *Extractor, arg string) (any, bool) {
+		v, ok := get(x, arg)
+		if s, isText := v.(string); ok && isText {
+			return x.maskText(s, quotes), true
+		}
+		return v, ok
+	}
+	return f
+}
+
 var recordFields = []Field{
 	ofRecord("ct.id", "Event", "eventID, which no other record shares.",
 		func(r *trail.Record) string { return r.EventID }),
 	ofRecord("ct.error", "Refusal", "errorCode of a refused call; absent for one that worked.",
 		func(r *trail.Record) string { return r.ErrorCode }),
 	ofRecord("ct.errormessage", "Refusal in words", "errorMessage of a refused call.",
-		func(r *trail.Record) string { return r.ErrorMessage }),
+		func(r *trail.Record) string { return r.ErrorMessage }).masked(true),
 	at("ct.time", "Time", "eventTime: when the call was made, to the second.", whole, "eventTime").with("hidden"),
 	ofRecord("ct.src", "Service", "eventSource, as in ec2.amazonaws.com.",
 		func(r *trail.Record) string { return r.EventSource }),
@@ -123,7 +136,7 @@ var recordFields = []Field{
 	ofRecord("ct.useragent", "User agent", "userAgent, which is the caller's own claim.",
 		func(r *trail.Record) string { return r.UserAgent }),
 	ofRecord("ct.info", "Summary", "one line: who, from where, whether it reads (←), writes (→) or was refused (!), and what.",
-		info).with("info"),
+		info).masked(false).with("info"),
 	flag("ct.managementevent", "Management event", "'true' for a management event, 'false' for another; absent where the record does not say.",
 		func(r *trail.Record) *bool { return r.ManagementEvent }),
 	flag("ct.readonly", "Reading call", "'true' for a call that only reads, 'false' for one that means to change; absent where the record does not say.",

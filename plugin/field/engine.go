@@ -28,8 +28,9 @@ type Engine struct {
 	resolver  *trailmap.Resolver // nil without states
 	sources   []source.Source
 
-	mu   sync.Mutex // guards emit
-	emit func(payload []byte) error
+	mu      sync.Mutex // guards what follows
+	emit    func(payload []byte) error
+	pending [][]byte // found while nobody listened: Falco closes and opens the source when it reads its configuration again
 }
 
 // NewEngine prepares the states; nothing is read but the key file. The error names the member of the configuration.
@@ -86,6 +87,9 @@ func (e *Engine) Load(ctx context.Context) {
 
 // Watch follows the states until ctx ends, and hands out one document for each change and finding.
 func (e *Engine) Watch(ctx context.Context, emit func(payload []byte) error) error {
+	if !e.deliver(emit) {
+		return nil
+	}
 	e.listen(emit)
 	defer e.listen(nil)
 	e.each(func(s source.Source) {
@@ -101,6 +105,35 @@ func (e *Engine) Watch(ctx context.Context, emit func(payload []byte) error) err
 	return nil
 }
 
+// maxPending is how many documents wait for a listener.
+const maxPending = 4096
+
+// deliver hands out what waits for a listener, and reports whether all was taken. Nothing else emits meanwhile.
+func (e *Engine) deliver(emit func(payload []byte) error) bool {
+	e.mu.Lock()
+	waiting := e.pending
+	e.pending = nil
+	e.mu.Unlock()
+	for i, document := range waiting {
+		if emit(document) != nil {
+			e.keep(waiting[i:])
+			return false
+		}
+	}
+	return true
+}
+
+func (e *Engine) keep(documents [][]byte) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	room := max(0, maxPending-len(e.pending))
+	if len(documents) > room {
+		e.log.Warn("state changes dropped, nobody listens", "count", len(documents)-room)
+		documents = documents[:room]
+	}
+	e.pending = append(e.pending, documents...)
+}
+
 func (e *Engine) listen(emit func(payload []byte) error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -112,12 +145,15 @@ func (e *Engine) onSerial(s inventory.Serial) {
 	e.mu.Lock()
 	emit := e.emit
 	e.mu.Unlock()
+	documents := Encode(s)
 	if emit == nil {
+		e.keep(documents)
 		return
 	}
-	for _, document := range Encode(s) {
+	for i, document := range documents {
 		if emit(document) != nil {
-			return // the session is over
+			e.keep(documents[i:]) // the session is over
+			return
 		}
 	}
 }

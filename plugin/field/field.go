@@ -125,7 +125,7 @@ func (x *Extractor) Summary() string {
 	x.decode()
 	switch {
 	case x.record != nil:
-		return printable(info(x.record))
+		return printable(x.maskText(info(x.record), false))
 	case x.change != nil:
 		return printable(x.change.String())
 	}

@@ -26,9 +26,6 @@ func (s *secrets) holds(scalar, redacted jsontext.Value) bool {
 	if s.all || s.hashed[trail.Text(redacted)] {
 		return true
 	}
-	if scalar.Kind() != '"' {
-		return false
-	}
 	text := trail.Text(scalar)
 	for _, secret := range s.known {
 		if text == secret || len(secret) >= leastPart && strings.Contains(text, secret) {
@@ -48,8 +45,14 @@ func (x *Extractor) findSecrets() *secrets {
 		for _, path := range t.Instance.Sensitive {
 			v, _ := t.Instance.Get(path)
 			_ = eachToken(v, func(token jsontext.Token, scalar jsontext.Value) error {
-				if token.Kind() == '"' && scalar != nil && token.String() != "" {
-					s.known = append(s.known, token.String())
+				if scalar == nil || token.Kind() != '"' && token.Kind() != '0' || token.String() == "" {
+					return nil
+				}
+				s.known = append(s.known, token.String())
+				if token.Kind() == '"' { // as it stands in a text that is itself JSON
+					if inner := string(scalar[1 : len(scalar)-1]); inner != token.String() {
+						s.known = append(s.known, inner)
+					}
 				}
 				return nil
 			})
@@ -95,6 +98,27 @@ func (x *Extractor) mask(v jsontext.Value) jsontext.Value {
 		return jsontext.Value(`"(sensitive)"`) // better all masked than a part shown
 	}
 	return bytes.TrimSpace(out.Bytes())
+}
+
+// maskText hides a text that is or has a secret. A new value is known by its hash alone, so a text that may quote the
+// request is hidden whole where there is one.
+func (x *Extractor) maskText(s string, quotes bool) string {
+	if s == "" || x.resolver == nil || x.record == nil {
+		return s
+	}
+	if x.secrets == nil {
+		x.secrets = x.findSecrets()
+	}
+	if quotes && (x.secrets.all || len(x.secrets.hashed) > 0) {
+		return "(sensitive)"
+	}
+	for _, secret := range x.secrets.known {
+		if s == secret || len(secret) >= leastPart && strings.Contains(s, secret) {
+			quoted, _ := jsontext.AppendQuote(nil, secret)
+			s = strings.ReplaceAll(s, secret, trail.Text(x.redactor.Value(quoted)))
+		}
+	}
+	return s
 }
 
 // eachToken walks v; scalar is nil for brackets, names and null.

@@ -15,7 +15,7 @@ var serviceFields = []Field{
 			return ""
 		}
 		return "s3://" + bucket + "/" + key
-	}).with("conversation"),
+	}).masked(false).with("conversation"),
 	at("s3.bucket", "Bucket", "requestParameters.bucketName.", request, "bucketName").with("conversation"),
 	at("s3.key", "Key", "requestParameters.key.", request, "key"),
 	number("s3.bytes", "Bytes moved", "bytes that went in and out of a bucket.", func(r *trail.Record) (uint64, bool) {

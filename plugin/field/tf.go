@@ -48,7 +48,7 @@ var terraformFields = []Field{
 		func(d *Document) string { return d.Type }),
 	ofTarget("tf.id", "Resource ID", "the provider's id of the resource.",
 		func(t *trailmap.Target) string { return t.Instance.ID() },
-		func(d *Document) string { return d.ID }),
+		func(d *Document) string { return d.ID }).masked(false),
 	ofTarget("tf.module", "Module", "the address of the module that has the resource; absent in the root module.",
 		func(t *trailmap.Target) string { return t.Instance.Address.Module },
 		func(d *Document) string { return d.Module }),

@@ -96,8 +96,8 @@ func (v *Inventory) swap(next *snapshot) {
 		h = &history{uri: next.State, aged: map[*tfstate.Instance]*snapshot{}}
 		v.states[next.State] = h
 	}
-	for i, identifiers := range p.removed {
-		v.index.remove(h, i, identifiers)
+	v.index.remove(h, p.removed)
+	for i := range p.removed {
 		delete(h.aged, i)
 	}
 	for i, identifiers := range p.aged {

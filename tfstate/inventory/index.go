@@ -151,14 +151,23 @@ func (x *index) add(h *held, identifiers []found) {
 	}
 }
 
-// remove takes an instance of a state out of the index.
-func (x *index) remove(state *history, i *tfstate.Instance, identifiers []found) {
-	for _, f := range identifiers {
-		kept := slices.DeleteFunc(x.postings[f.hash], func(p posting) bool { return p.state == state && p.instance == i })
+// remove takes instances of a state out of the index. Thousands may share one identifier, so each list is walked once.
+func (x *index) remove(state *history, gone map[*tfstate.Instance][]found) {
+	hashes := map[uint64]bool{}
+	for _, identifiers := range gone {
+		for _, f := range identifiers {
+			hashes[f.hash] = true
+		}
+	}
+	for hash := range hashes {
+		kept := slices.DeleteFunc(x.postings[hash], func(p posting) bool {
+			_, is := gone[p.instance]
+			return is && p.state == state
+		})
 		if len(kept) == 0 {
-			delete(x.postings, f.hash)
+			delete(x.postings, hash)
 		} else {
-			x.postings[f.hash] = kept
+			x.postings[hash] = kept
 		}
 	}
 }
