@@ -43,14 +43,17 @@ func (f *Feed) walk(ctx context.Context, root string, entered func(dir string), 
 		case entry.IsDir():
 			entered(path)
 			return nil
-		case path != root && !ours(entry.Name()):
-			info, gone := entry.Info()
-			if gone != nil || !f.rotated(path, info) {
-				return nil
-			}
+		case path != root && !ours(entry.Name()) && !f.rotatedTo(path, entry):
+			return nil
 		}
 		return f.visit(ctx, path, emit)
 	})
+}
+
+// rotatedTo reports an entry of a foreign name that is a file read before under its own.
+func (f *Feed) rotatedTo(path string, entry fs.DirEntry) bool {
+	info, err := entry.Info()
+	return err == nil && f.rotated(path, info)
 }
 
 // tails reads what a single file was given under its old name before it was renamed: its writer may not know yet.
