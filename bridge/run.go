@@ -17,6 +17,7 @@ import (
 	"github.com/tfdrift/tfdrift-falco/bridge/hub"
 	"github.com/tfdrift/tfdrift-falco/bridge/journal"
 	"github.com/tfdrift/tfdrift-falco/bridge/serve"
+	"github.com/tfdrift/tfdrift-falco/bridge/wire"
 	"github.com/tfdrift/tfdrift-falco/plugin/feed"
 	"github.com/tfdrift/tfdrift-falco/plugin/trailmap"
 	"github.com/tfdrift/tfdrift-falco/tfstate"
@@ -106,7 +107,9 @@ func run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 		if err != nil {
 			return err
 		}
-		running.start("cloudtrail "+uri, falco.NewDirect(book, records, falco.DirectOptions{Log: log, Metrics: registry}).Run)
+		intake := falco.NewDirect(book, records, falco.DirectOptions{Log: log, Metrics: registry})
+		checks["cloudtrail "+uri] = intake.Status
+		running.start("cloudtrail "+uri, intake.Run)
 	}
 
 	// States into the inventory, and their serials on to correlate.
@@ -169,14 +172,14 @@ func follow(ctx context.Context, sources []source.Source, into source.Sink, read
 	return watches.Wait()
 }
 
-// stateCheck is well while every state can be read; the reason names those that cannot.
+// stateCheck is well while every state can be read; the reason names one that cannot. The others are of use all the same.
 func stateCheck(states *inventory.Inventory) serve.Check {
-	return func() (bool, string) {
+	return func() wire.Check {
 		for _, info := range states.States() {
 			if info.Fault != nil {
-				return false, filepath.Base(info.State) + ": " + info.Fault.Error()
+				return wire.Check{Degraded: true, Reason: filepath.Base(info.State) + ": " + info.Fault.Error()}
 			}
 		}
-		return true, ""
+		return wire.Check{OK: true}
 	}
 }

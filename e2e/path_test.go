@@ -349,16 +349,29 @@ func TestHealth(t *testing.T) {
 	if out, err := ask(); err != nil {
 		t.Errorf("alive: %v\n%s", err, out)
 	}
-	if out, err := ask("--ready"); err == nil || !strings.Contains(out, "missing.tfstate") {
-		t.Errorf("ready without its state: %v\n%s", err, out)
+	type check struct {
+		OK, Degraded bool
+		Reason       string
+	}
+	ready := func() (states check) {
+		t.Helper()
+		if out, err := ask("--ready"); err != nil {
+			t.Fatalf("ready: %v\n%s", err, out)
+		}
+		var got struct{ Checks map[string]check }
+		if err := json.Unmarshal(b.get("/readyz"), &got); err != nil {
+			t.Fatal(err)
+		}
+		return got.Checks["states"]
+	}
+	// One state that cannot be read does not take the others, and the feed, out of service.
+	if c := ready(); c.OK || !c.Degraded || !strings.Contains(c.Reason, "missing.tfstate") {
+		t.Errorf("without its state: %+v", c)
 	}
 	put(t, missing, fixture(t, "network/network-before.tfstate"), time.Time{})
-	for deadline := time.Now().Add(patience); ; {
-		if _, err := ask("--ready"); err == nil {
-			break
-		}
+	for deadline := time.Now().Add(patience); !ready().OK; {
 		if time.Now().After(deadline) {
-			t.Fatal("never ready")
+			t.Fatal("never well")
 		}
 	}
 	var states struct{ Items []struct{ Serial int } }

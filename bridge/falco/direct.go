@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tfdrift/tfdrift-falco/bridge/journal"
+	"github.com/tfdrift/tfdrift-falco/bridge/wire"
 	"github.com/tfdrift/tfdrift-falco/plugin/feed"
 	"github.com/tfdrift/tfdrift-falco/plugin/trail"
 )
@@ -31,8 +32,8 @@ func NewDirect(j *journal.Journal, f *feed.Feed, o DirectOptions) *Direct {
 	return &Direct{intake: newIntake(intakeDirect, j, o.Log, o.Metrics), feed: f}
 }
 
-// Status is false while the journal stores nothing. What the feed cannot read is in the feed's own figures and log.
-func (d *Direct) Status() (ok bool, reason string) { return d.status.get() }
+// Status is unusable while the journal stores nothing. What the feed cannot read is in the feed's own figures and log.
+func (d *Direct) Status() wire.Check { return d.status.get() }
 
 const (
 	directBatch  = 256

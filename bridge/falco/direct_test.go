@@ -92,8 +92,8 @@ func TestDirect(t *testing.T) {
 			t.Errorf("%s is %v, want %v", name, got, n)
 		}
 	}
-	if ok, reason := d.Status(); !ok {
-		t.Error(reason)
+	if got := d.Status(); !got.OK {
+		t.Error(got)
 	}
 }
 
@@ -184,8 +184,8 @@ func TestDirectBackPressure(t *testing.T) {
 	result := make(chan error, 1)
 	go func() { result <- d.Run(t.Context()) }()
 	eventually(t, "a second try", func() bool { return figure(t, d.registry, "tfdrift_intake_faults_total", "journal") > 1 })
-	if ok, reason := d.Status(); ok || !strings.Contains(reason, "no space left") {
-		t.Errorf("status %v, %q", ok, reason)
+	if got := d.Status(); degree(got) != "unusable" || !strings.Contains(got.Reason, "no space left") {
+		t.Errorf("status %+v", got)
 	}
 	if read := figure(t, d.registry, "tfdrift_alerts_received_total"); read > 2*256+1 {
 		t.Errorf("%v records read while none can be stored", read)
@@ -197,8 +197,8 @@ func TestDirectBackPressure(t *testing.T) {
 	if n := len(b.alerts()); n != 5000 {
 		t.Errorf("%d alerts in the inbox, want 5000", n)
 	}
-	if ok, reason := d.Status(); !ok {
-		t.Error(reason)
+	if got := d.Status(); !got.OK {
+		t.Error(got)
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 
 	"github.com/tfdrift/tfdrift-falco/bridge/falco"
 	"github.com/tfdrift/tfdrift-falco/bridge/journal"
+	"github.com/tfdrift/tfdrift-falco/bridge/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -226,6 +227,19 @@ func figure(t testing.TB, reg *prometheus.Registry, name string, labels ...strin
 		}
 	}
 	return sum
+}
+
+// degree names how an intake is.
+func degree(c wire.Check) string {
+	switch {
+	case c.OK && !c.Degraded:
+		return "well"
+	case c.Degraded && !c.OK:
+		return "degraded"
+	case !c.OK:
+		return "unusable"
+	}
+	return "both well and degraded"
 }
 
 // logged is a log to look into.

@@ -21,6 +21,7 @@ import (
 	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/tfdrift/tfdrift-falco/bridge/journal"
+	"github.com/tfdrift/tfdrift-falco/bridge/wire"
 )
 
 // GRPCOptions of the gRPC intake.
@@ -99,9 +100,10 @@ func target(o GRPCOptions) (client.Config, error) {
 	return config, nil
 }
 
-// Status is false, with the reason and what to do, while there is no stream of alerts, while the journal stores nothing, and
-// while Falco sends alerts without fields.
-func (g *GRPC) Status() (ok bool, reason string) { return g.status.get() }
+// Status is unusable while the journal stores nothing. It is degraded, with the reason and what to do, while there is no
+// stream of alerts, from the very start on, since Falco may well start after the bridge; and while Falco sends alerts
+// without fields.
+func (g *GRPC) Status() wire.Check { return g.status.get() }
 
 // Run takes alerts until ctx ends, and then returns nil; it connects anew as long as it takes. An error is that of a journal
 // which was closed, or did not take the last alerts when ctx had ended.

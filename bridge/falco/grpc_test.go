@@ -227,7 +227,7 @@ func run(t testing.TB, o falco.GRPCOptions) *client {
 	if c.GRPC, err = falco.NewGRPC(c.book.Journal, o); err != nil {
 		t.Fatal(err)
 	}
-	c.wantStatus(false, "not yet connected")
+	c.wantStatus("degraded", "not yet connected")
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
 	go func() { c.result <- c.Run(ctx) }()
@@ -257,19 +257,18 @@ func (c *client) ended() error {
 	}
 }
 
-func (c *client) wantStatus(ok bool, says string) {
+func (c *client) wantStatus(is, says string) {
 	c.t.Helper()
-	if got, reason := c.Status(); got != ok || !strings.Contains(reason, says) {
-		c.t.Errorf("status %v, %q; want %v with %q", got, reason, ok, says)
+	if got := c.Status(); degree(got) != is || !strings.Contains(got.Reason, says) {
+		c.t.Errorf("status %+v, want %s with %q", got, is, says)
 	}
 }
 
-func (c *client) awaitStatus(ok bool, says string) {
+func (c *client) awaitStatus(is, says string) {
 	c.t.Helper()
-	var reason string
-	eventually(c.t, fmt.Sprintf("status %v with %q", ok, says), func() (is bool) {
-		is, reason = c.Status()
-		return is == ok && strings.Contains(reason, says)
+	eventually(c.t, fmt.Sprintf("status %s with %q", is, says), func() bool {
+		got := c.Status()
+		return degree(got) == is && strings.Contains(got.Reason, says)
 	})
 }
 
@@ -281,7 +280,7 @@ func TestGRPCDelivers(t *testing.T) {
 	s := serve(t, listen(t, "unix", path), recorded[:4])
 	c := run(t, falco.GRPCOptions{Address: "unix://" + path})
 	c.book.wait(4) // the queue is there before the client
-	c.awaitStatus(true, "")
+	c.awaitStatus("well", "")
 	for i := 4; i < len(recorded); i++ { // and now they come one by one
 		s.push(recorded[i])
 		c.book.wait(i + 1)
@@ -313,18 +312,18 @@ func TestGRPCDelivers(t *testing.T) {
 func TestGRPCReconnects(t *testing.T) {
 	path := socket(t)
 	c := run(t, falco.GRPCOptions{Address: "unix://" + path})
-	c.awaitStatus(false, `falco.sock" does not exist: Falco 0.44 removed gRPC output, use http_output`)
+	c.awaitStatus("degraded", `falco.sock" does not exist: Falco 0.44 removed gRPC output, use http_output`)
 	const each = 100
 	for round := range 4 {
 		s := serve(t, listen(t, "unix", path), numbered(t, round*each, each))
 		c.book.wait((round + 1) * each)
-		c.awaitStatus(true, "")
+		c.awaitStatus("well", "")
 		if round%2 == 0 {
 			s.stop()
 		} else {
 			s.kill()
 		}
-		c.awaitStatus(false, "")
+		c.awaitStatus("degraded", "")
 	}
 	if err := c.stop(); err != nil {
 		t.Error(err)
@@ -370,10 +369,10 @@ func TestGRPCBackPressure(t *testing.T) {
 	path := socket(t)
 	s := serve(t, listen(t, "unix", path), nil)
 	c := run(t, falco.GRPCOptions{Address: "unix://" + path})
-	c.awaitStatus(true, "")
+	c.awaitStatus("well", "")
 	c.book.refuse()
 	s.push(numbered(t, 0, 500)...)
-	c.awaitStatus(false, "no space left")
+	c.awaitStatus("unusable", "no space left")
 	requests, _, _, _ := s.counts()
 	s.push(numbered(t, 500, 500)...)
 	eventually(t, "a second try", func() bool { return figure(t, c.registry, "tfdrift_intake_faults_total", "journal") > 1 })
@@ -381,7 +380,7 @@ func TestGRPCBackPressure(t *testing.T) {
 		t.Errorf("%d requests while alerts cannot be stored", later-requests)
 	}
 	c.book.accept()
-	c.awaitStatus(true, "")
+	c.awaitStatus("well", "")
 	wantEvents(t, c.book.wait(1000), 1000)
 }
 
@@ -390,7 +389,7 @@ func TestGRPCWhenTheJournalIsGone(t *testing.T) {
 	path := socket(t)
 	s := serve(t, listen(t, "unix", path), nil)
 	c := run(t, falco.GRPCOptions{Address: "unix://" + path})
-	c.awaitStatus(true, "")
+	c.awaitStatus("well", "")
 	c.book.Close()
 	s.push(numbered(t, 0, 1)...)
 	if err := c.ended(); !errors.Is(err, journal.ErrClosed) {
@@ -405,7 +404,7 @@ func TestGRPCStopsWhileItCannotStore(t *testing.T) {
 	c.book.wait(10)
 	c.book.refuse()
 	s.push(numbered(t, 10, 10)...)
-	c.awaitStatus(false, "no space left")
+	c.awaitStatus("unusable", "no space left")
 	if err := c.stop(); err == nil || !strings.Contains(err.Error(), "no space left") {
 		t.Errorf("Run: %v, want that alerts are lost", err)
 	}
@@ -435,13 +434,13 @@ func TestGRPCSaysWhatIsWrong(t *testing.T) {
 		blind.OutputFields, blind.Output = nil, `{"rule":"R","output":"o"}`
 		s := serve(t, listen(t, "unix", path), []*outputs.Response{blind, {}})
 		c := run(t, falco.GRPCOptions{Address: path})
-		c.awaitStatus(false, "json_include_output_fields_property: true")
+		c.awaitStatus("degraded", "json_include_output_fields_property: true")
 		c.book.wait(1)
 		eventually(t, "a fault for the empty response", func() bool {
 			return figure(t, c.registry, "tfdrift_intake_faults_total", "not_an_alert") == 1
 		})
 		s.push(numbered(t, 1, 1)...)
-		c.awaitStatus(true, "")
+		c.awaitStatus("well", "")
 	})
 	t.Run("not Falco", func(t *testing.T) {
 		path := socket(t)
@@ -454,11 +453,11 @@ func TestGRPCSaysWhatIsWrong(t *testing.T) {
 		}()
 		defer func() { other.Stop(); <-served }()
 		c := run(t, falco.GRPCOptions{Address: "unix://" + path})
-		c.awaitStatus(false, "unknown service falco.outputs.service")
+		c.awaitStatus("degraded", "unknown service falco.outputs.service")
 	})
 	t.Run("no TLS files", func(t *testing.T) {
 		c := run(t, falco.GRPCOptions{Address: "127.0.0.1:5060", CertFile: "none.pem", KeyFile: "none.pem", CAFile: "none.pem"})
-		c.awaitStatus(false, "none.pem: no such file")
+		c.awaitStatus("degraded", "none.pem: no such file")
 	})
 }
 

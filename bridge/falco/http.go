@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tfdrift/tfdrift-falco/bridge/journal"
+	"github.com/tfdrift/tfdrift-falco/bridge/wire"
 )
 
 // HTTPOptions of the HTTP intake.
@@ -47,9 +48,10 @@ func NewHTTP(j *journal.Journal, o HTTPOptions) *HTTP {
 	}
 }
 
-// Status is false while the journal stores nothing, and while a Falco sends alerts without what correlation needs: until
-// it sends better ones, or none for an hour. The reason says which and how to mend it. Alerts are taken all the same.
-func (h *HTTP) Status() (ok bool, reason string) { return h.status.get() }
+// Status is unusable while the journal stores nothing, and degraded while a Falco sends alerts without what correlation
+// needs: until it sends better ones, or none for an hour. The reason says which and how to mend it. Alerts are taken all
+// the same. That no Falco has sent anything yet is no fault: one with nothing to tell is silent.
+func (h *HTTP) Status() wire.Check { return h.status.get() }
 
 // refusal is why a request is not taken.
 type refusal struct {

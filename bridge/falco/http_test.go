@@ -90,11 +90,11 @@ func (l *line) answer() (status int, says string) {
 	return r.StatusCode, text.Error
 }
 
-func (s *site) wantStatus(t testing.TB, ok bool, says string) {
+func (s *site) wantStatus(t testing.TB, is, says string) {
 	t.Helper()
-	got, reason := s.Status()
-	if got != ok || !strings.Contains(reason, says) || ok && reason != "" {
-		t.Errorf("status %v, %q; want %v with %q", got, reason, ok, says)
+	got := s.Status()
+	if degree(got) != is || !strings.Contains(got.Reason, says) || got.OK && got.Reason != "" {
+		t.Errorf("status %+v, want %s with %q", got, is, says)
 	}
 }
 
@@ -217,7 +217,7 @@ func TestRequests(t *testing.T) {
 			if text := s.log.String(); strings.Contains(text, "secret-content") || (text == "") != (c.kind == "") {
 				t.Errorf("log: %q", text)
 			}
-			s.wantStatus(t, true, "")
+			s.wantStatus(t, "well", "")
 		})
 	}
 }
@@ -267,15 +267,15 @@ func TestWronglySetFalco(t *testing.T) {
 				}
 			}
 			send(c.kind, c.bad)
-			s.wantStatus(t, false, c.says)
-			s.wantStatus(t, false, "127.0.0.1")
+			s.wantStatus(t, "degraded", c.says)
+			s.wantStatus(t, "degraded", "127.0.0.1")
 			if n := len(s.book.alerts()); n != 1 {
 				t.Errorf("%d alerts in the inbox: the bad one is lost", n)
 			}
 			send("application/json", `{"rule":"Falco internal","source":"internal","output_fields":{}}`)
-			s.wantStatus(t, false, c.says) // Falco's own messages prove nothing
+			s.wantStatus(t, "degraded", c.says) // Falco's own messages prove nothing
 			send("application/json", good)
-			s.wantStatus(t, true, "")
+			s.wantStatus(t, "well", "")
 			if figure(t, s.registry, "tfdrift_intake_faults_total", c.fault) != 1 || !strings.Contains(s.log.String(), c.says) {
 				t.Errorf("not counted or logged: %s", &s.log)
 			}
@@ -291,7 +291,7 @@ func TestAlertsThatLackFields(t *testing.T) {
 		l.send(post("/", "", fmt.Appendf(nil, `{"rule":"R","source":"aws_cloudtrail","output":"%d","output_fields":{}}`, i)))
 		l.answer()
 	}
-	s.wantStatus(t, true, "")
+	s.wantStatus(t, "well", "")
 	if n := strings.Count(s.log.String(), "append_output"); n != 1 || figure(t, s.registry, "tfdrift_intake_faults_total", "no_record") != 10 {
 		t.Errorf("logged %d times: %s", n, &s.log)
 	}
@@ -318,24 +318,24 @@ func TestSenders(t *testing.T) {
 			send(from, `{"rule":"R"}`)
 		}
 		send(9, `{"rule":"R","output_fields":{}}`)
-		if ok, reason := h.Status(); ok || !strings.Contains(reason, "10.0.0.0 ") || !strings.Contains(reason, "and 2 more") {
-			t.Errorf("status %v, %q", ok, reason)
+		if got := h.Status(); !got.Degraded || !strings.Contains(got.Reason, "10.0.0.0 ") || !strings.Contains(got.Reason, "and 2 more") {
+			t.Errorf("status %+v", got)
 		}
 		time.Sleep(40 * time.Minute)
 		send(4, `{"rule":"R"}`)
 		time.Sleep(40 * time.Minute)
-		if ok, reason := h.Status(); ok || !strings.Contains(reason, "10.0.0.4 ") || strings.Contains(reason, "10.0.0.0") {
-			t.Errorf("status %v, %q; want only the sender of 40 minutes ago", ok, reason)
+		if got := h.Status(); !got.Degraded || !strings.Contains(got.Reason, "10.0.0.4 ") || strings.Contains(got.Reason, "10.0.0.0") {
+			t.Errorf("status %+v; want only the sender of 40 minutes ago", got)
 		}
 		time.Sleep(40 * time.Minute)
-		if ok, reason := h.Status(); !ok {
-			t.Errorf("status %q an hour after the last alert", reason)
+		if got := h.Status(); !got.OK {
+			t.Errorf("status %+v an hour after the last alert", got)
 		}
 		for from := range 1000 { // more than are kept
 			send(from, `{"rule":"R"}`)
 		}
-		if ok, reason := h.Status(); ok || !strings.Contains(reason, "and 253 more") {
-			t.Errorf("status %v, %q; want 256 senders", ok, reason)
+		if got := h.Status(); !got.Degraded || !strings.Contains(got.Reason, "and 253 more") {
+			t.Errorf("status %+v; want 256 senders", got)
 		}
 	})
 }
@@ -351,7 +351,7 @@ func TestJournalRefuses(t *testing.T) {
 			t.Errorf("%d %q, want 503 without inner detail", status, says)
 		}
 	}
-	s.wantStatus(t, false, "no space left")
+	s.wantStatus(t, "unusable", "no space left")
 	if n := figure(t, s.registry, "tfdrift_intake_faults_total", "journal"); n != 3 {
 		t.Errorf("%v faults counted, want 3", n)
 	}
@@ -363,7 +363,7 @@ func TestJournalRefuses(t *testing.T) {
 	if status, _ := l.answer(); status != http.StatusOK || len(s.book.alerts()) != 1 {
 		t.Errorf("%d, %d alerts in the inbox", status, len(s.book.alerts()))
 	}
-	s.wantStatus(t, true, "")
+	s.wantStatus(t, "well", "")
 }
 
 // TestSenderHangsUp: an alert that has arrived whole is stored, whether or not anybody waits for the answer.

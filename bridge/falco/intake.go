@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tfdrift/tfdrift-falco/bridge/journal"
+	"github.com/tfdrift/tfdrift-falco/bridge/wire"
 )
 
 // intake is what the three ways in share: the journal, the figures, and what is said of troubles. It is safe for
@@ -45,7 +46,7 @@ func (i *intake) put(ctx context.Context, arrived time.Time, alerts ...journal.A
 	stored, err := i.journal.Put(within, alerts...)
 	if err != nil {
 		i.metrics.fault("journal")
-		if i.status.set(aboutJournal, "the journal cannot store alerts: "+err.Error(), 0) {
+		if i.status.unusable("the journal cannot store alerts: " + err.Error()) {
 			i.log.Error("alerts cannot be stored", "count", len(alerts), "cause", err)
 		}
 		return err
@@ -122,8 +123,9 @@ type status struct {
 }
 
 type trouble struct {
-	reason string
-	until  time.Time // zero: until it is told to be over
+	reason   string
+	until    time.Time // zero: until it is told to be over
+	unusable bool      // nothing can be taken in
 }
 
 const maxTroubles = 256
@@ -131,10 +133,19 @@ const maxTroubles = 256
 // set notes the reason, or with "" that the trouble is over, and reports whether that is news. A trouble with a duration
 // ends by itself when it was not noted again for so long.
 func (s *status) set(about, reason string, lasts time.Duration) (news bool) {
+	return s.note(about, trouble{reason: reason}, lasts)
+}
+
+// unusable notes that the journal stores nothing, until set says that this is over.
+func (s *status) unusable(reason string) (news bool) {
+	return s.note(aboutJournal, trouble{reason: reason, unusable: true}, 0)
+}
+
+func (s *status) note(about string, t trouble, lasts time.Duration) (news bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before, was := s.troubles[about]
-	if reason == "" {
+	if t.reason == "" {
 		delete(s.troubles, about)
 		return was
 	}
@@ -144,29 +155,35 @@ func (s *status) set(about, reason string, lasts time.Duration) (news bool) {
 	if s.troubles == nil {
 		s.troubles = map[string]trouble{}
 	}
-	t := trouble{reason: reason}
 	if lasts > 0 {
 		t.until = time.Now().Add(lasts)
 	}
 	s.troubles[about] = t
-	return before.reason != reason
+	return before.reason != t.reason
 }
 
-// get joins what is wrong, naming the first few reasons.
-func (s *status) get() (ok bool, reason string) {
+// get joins what is wrong, naming the first few reasons. All but a journal that stores nothing leaves the intake degraded.
+func (s *status) get() wire.Check {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
 	maps.DeleteFunc(s.troubles, func(_ string, t trouble) bool { return !t.until.IsZero() && now.After(t.until) })
 	var reasons []string
+	unusable := false
 	for _, about := range slices.Sorted(maps.Keys(s.troubles)) {
-		reasons = append(reasons, s.troubles[about].reason)
+		t := s.troubles[about]
+		if t.unusable { // named first
+			unusable, reasons = true, slices.Insert(reasons, 0, t.reason)
+			continue
+		}
+		reasons = append(reasons, t.reason)
 	}
 	const most = 3
 	if more := len(reasons) - most; more > 0 {
 		reasons = append(reasons[:most], fmt.Sprintf("and %d more", more))
 	}
-	return len(reasons) == 0, strings.Join(reasons, "; ")
+	well := len(reasons) == 0
+	return wire.Check{OK: well, Degraded: !well && !unusable, Reason: strings.Join(reasons, "; ")}
 }
 
 // said keeps the log from repeating itself.

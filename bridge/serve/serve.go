@@ -42,7 +42,7 @@ type Options struct {
 	Log *slog.Logger // nil discards
 	// AnyHost accepts any Host header: only for a set-up where clients authenticate. Origin must be the same host still.
 	AnyHost bool
-	// Checks are asked by /readyz, each under its name. They must not block.
+	// Checks are asked by /readyz, each under its name, also by several requests at once. They must not block.
 	Checks map[string]Check
 	// Registry receives the metrics; nil makes one. The collectors for Go and the process are added unless it has them.
 	Registry *prometheus.Registry
@@ -50,8 +50,8 @@ type Options struct {
 	Demo bool
 }
 
-// Check tells whether a stage is ready, and if not, why.
-type Check func() (ok bool, reason string)
+// Check tells how a stage is, and if it is not well, why.
+type Check func() wire.Check
 
 // server holds what the handlers share. It does not change after New.
 type server struct {

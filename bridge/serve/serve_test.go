@@ -332,17 +332,24 @@ func TestInternalErrorsStayInside(t *testing.T) {
 }
 
 func TestHealthAndReadiness(t *testing.T) {
-	well := true
+	var falco wire.Check
 	r := start(t, serve.Options{Checks: map[string]serve.Check{
-		"journal": func() (bool, string) { return true, "ignored" },
-		"falco":   func() (bool, string) { return well, "not connected" },
+		"journal": func() wire.Check { return wire.Check{OK: true, Degraded: true, Reason: "ignored"} },
+		"falco":   func() wire.Check { return falco },
 	}})
-	if status, _, body := r.get("/readyz"); status != 200 || body != `{"ready":true,"checks":{"falco":{"ok":true},"journal":{"ok":true}}}`+"\n" {
-		t.Errorf("got %d %s", status, body)
-	}
-	well = false
-	if status, _, body := r.get("/readyz"); status != 503 || body != `{"ready":false,"checks":{"falco":{"ok":false,"reason":"not connected"},"journal":{"ok":true}}}`+"\n" {
-		t.Errorf("got %d %s", status, body)
+	for _, c := range []struct {
+		falco  wire.Check
+		status int
+		want   string
+	}{
+		{wire.Check{OK: true}, 200, `{"ready":true,"checks":{"falco":{"ok":true},"journal":{"ok":true}}}`},
+		{wire.Check{Degraded: true, Reason: "not connected"}, 200, `{"ready":true,"checks":{"falco":{"ok":false,"degraded":true,"reason":"not connected"},"journal":{"ok":true}}}`},
+		{wire.Check{Reason: "no space left"}, 503, `{"ready":false,"checks":{"falco":{"ok":false,"reason":"no space left"},"journal":{"ok":true}}}`},
+	} {
+		falco = c.falco
+		if status, _, body := r.get("/readyz"); status != c.status || body != c.want+"\n" {
+			t.Errorf("%+v: got %d %s", c.falco, status, body)
+		}
 	}
 	if status, _, body := r.get("/healthz"); status != 200 || body != "ok\n" {
 		t.Errorf("got %d %s", status, body)

@@ -211,12 +211,14 @@ type QueryResult struct {
 
 // Ready is what the readiness endpoint answers.
 type Ready struct {
-	Ready  bool             `json:"ready"` // every check is well
+	Ready  bool             `json:"ready"` // no check finds its stage unusable; some may be degraded
 	Checks map[string]Check `json:"checks"`
 }
 
-// Check is one stage's state.
+// Check is one stage's state: well, degraded, or unusable.
 type Check struct {
-	OK     bool   `json:"ok"`
-	Reason string `json:"reason,omitzero"` // what is missing, when not OK
+	OK bool `json:"ok"` // all is well
+	// Degraded is set when not OK and yet in use: something is missing or set wrongly, and the rest goes on.
+	Degraded bool   `json:"degraded,omitzero"`
+	Reason   string `json:"reason,omitzero"` // what is missing, when not OK
 }

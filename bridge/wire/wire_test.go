@@ -113,7 +113,9 @@ var messages = map[string]wire.Message{
 var documents = map[string]any{
 	"list":  wire.List{Items: []jsontext.Value{jsontext.Value(`{"type":"drift"}`)}, Next: wire.ID{Millis: 5, N: 1}},
 	"state": wire.State{URI: state.URI, Serial: 42, Lineage: "0f9c1a", Terraform: "1.14.0", Resources: 17, Written: happened, Read: sent, Fault: "gone"},
-	"ready": wire.Ready{Checks: map[string]wire.Check{"falco": {Reason: "not connected"}, "journal": {OK: true}}},
+	"ready": wire.Ready{Checks: map[string]wire.Check{
+		"falco": {Degraded: true, Reason: "not connected"}, "journal": {Reason: "no space left"}, "states": {OK: true},
+	}},
 }
 
 func golden(t *testing.T, name string, got []byte) []byte {
