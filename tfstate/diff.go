@@ -79,7 +79,7 @@ func moves(gone, replaced, created []*Instance, red *Redactor) []Change {
 	from := map[identity][]*Instance{}
 	slices.SortFunc(gone, func(a, b *Instance) int { return a.Address.Compare(b.Address) })
 	for _, o := range slices.Concat(gone, replaced) {
-		if id := identityOf(o); id.id != "" {
+		if id := identityOf(o, red); id.id != "" {
 			from[id] = append(from[id], o)
 		}
 	}
@@ -87,8 +87,8 @@ func moves(gone, replaced, created []*Instance, red *Redactor) []Change {
 	var changes []Change
 	slices.SortFunc(created, func(a, b *Instance) int { return a.Address.Compare(b.Address) })
 	for _, n := range created {
-		id := identityOf(n)
-		c := Change{Action: Created, Address: n.Address, Type: n.Address.Type, ID: id.id}
+		id := identityOf(n, red)
+		c := Change{Action: Created, Address: n.Address, Type: n.Address.Type, ID: n.ID()}
 		if olds := from[id]; len(olds) > 0 {
 			from[id] = olds[1:]
 			moved[olds[0]] = true
@@ -125,7 +125,7 @@ func sorted(changes []Change) []Change {
 
 type identity struct{ typ, id string }
 
-func identityOf(i *Instance) identity { return identity{i.Address.Type, i.ID()} }
+func identityOf(i *Instance, red *Redactor) identity { return identity{i.Address.Type, red.ID(i)} }
 
 func byAddress(all []*Instance) map[Address]*Instance {
 	m := make(map[Address]*Instance, len(all))
@@ -138,7 +138,7 @@ func byAddress(all []*Instance) map[Address]*Instance {
 func compare(o, n *Instance, red *Redactor) (Change, bool) {
 	c := Change{Action: Modified, Address: n.Address, Type: n.Address.Type, ID: n.ID(), Attributes: leaves(o, n, red)}
 	switch {
-	case o.ID() != n.ID():
+	case !red.SameID(o, n):
 		c.Action = Replaced
 	case len(c.Attributes) > 0:
 	case n.Tainted && !o.Tainted:
@@ -157,7 +157,7 @@ func leaves(o, n *Instance, red *Redactor) []AttributeChange {
 	var walk func(p Path, a, b jsontext.Value)
 	walk = func(p Path, a, b jsontext.Value) {
 		switch {
-		case Equal(a, b):
+		case red.Equal(a, b):
 		case a != nil && b != nil && a.Kind() == '{' && b.Kind() == '{':
 			x, y := byName(membersOf(a)), byName(membersOf(b))
 			for _, name := range names(x, y) {
@@ -169,7 +169,7 @@ func leaves(o, n *Instance, red *Redactor) []AttributeChange {
 				walk(p.element(i), at(x, i), at(y, i))
 			}
 		default:
-			c := AttributeChange{Path: p, Old: a, New: b, Sensitive: o.IsSensitive(p) || n.IsSensitive(p)}
+			c := AttributeChange{Path: p, Old: a, New: b, Sensitive: o.IsSensitive(p) || n.IsSensitive(p) || HasKept(a) || HasKept(b)}
 			if c.Sensitive {
 				c.Old, c.New = hide(red, a), hide(red, b)
 			}
