@@ -20,6 +20,7 @@ require (
 	go.uber.org/goleak v1.3.0 // tests: no goroutine stays behind
 	go.yaml.in/yaml/v3 v3.0.6 // configuration and rules files
 	golang.org/x/sync v0.24.0 // groups of goroutines with one error
+	golang.org/x/time v0.14.0 // how many messages a client may send
 	google.golang.org/grpc v1.85.0 // what client-go stands on; the tests' server
 	google.golang.org/protobuf v1.36.12 // tests: recorded messages
 	modernc.org/sqlite v1.61.1 // the journal, without cgo

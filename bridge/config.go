@@ -45,6 +45,8 @@ type Config struct {
 	Poll time.Duration `help:"How often watched files are looked at beside the file system's own notices." default:"2s"`
 	// Retain is how many messages the journal keeps.
 	Retain int `help:"Messages the journal keeps." default:"200000" placeholder:"N"`
+	// MessagesPerMinute is how many messages of one WebSocket client are handled in a minute, pings aside; 0 is no limit.
+	MessagesPerMinute int `name:"messages-per-minute" help:"Messages of one WebSocket client that are handled in a minute, pings aside; 0 is no limit." default:"100" placeholder:"N"`
 	// LogFormat is text or json.
 	LogFormat string `name:"log-format" help:"Format of the log." enum:"text,json" default:"text"`
 	// LogLevel is debug, info, warn or error.
@@ -79,6 +81,9 @@ func (c *Config) check() error {
 	}
 	if c.Retain < 1000 {
 		faults = append(faults, fmt.Errorf("--retain %d: want 1000 or more", c.Retain))
+	}
+	if c.MessagesPerMinute < 0 {
+		faults = append(faults, fmt.Errorf("--messages-per-minute %d: want 0 or more", c.MessagesPerMinute))
 	}
 	return errors.Join(faults...)
 }

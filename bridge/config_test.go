@@ -44,7 +44,7 @@ func TestFileAndFlags(t *testing.T) {
 	want := Config{
 		Config: kong.ConfigFlag(path), Listen: "127.0.0.1:9001", FalcoHTTP: "127.0.0.1:2802", intakePath: "/secret",
 		CloudTrail: []string{"/a?watch=true", "/b,c"}, States: []string{"/s/**/*.tfstate"}, Data: "/var/lib/tfdrift",
-		History: 3, Poll: 5e9, Retain: 200000, LogFormat: "text", LogLevel: "info",
+		History: 3, Poll: 5e9, Retain: 200000, MessagesPerMinute: 100, LogFormat: "text", LogLevel: "info",
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(Config{}), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("configuration (-want +got):\n%s", diff)

@@ -139,7 +139,7 @@ func run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 	// The journal's messages to whoever listens.
 	subscribers := hub.New(book, hub.Options{Log: log, Replayed: c.Demo})
 	running.start("hub", subscribers.Run)
-	handler := serve.New(subscribers, subscribers, serve.Options{Log: log, Checks: checks, Registry: registry, Demo: c.Demo})
+	handler := serve.New(subscribers, subscribers, serve.Options{Log: log, Checks: checks, Registry: registry, Demo: c.Demo, MessagesPerMinute: c.MessagesPerMinute})
 	running.start("feed", serveHTTP(feedAddress, handler, log))
 	if replay != nil {
 		running.start("demo", replay.Run)

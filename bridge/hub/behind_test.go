@@ -29,7 +29,7 @@ func behind(t *testing.T) (c *hub.Cursor, publish func()) {
 	if c, _, err = h.NewCursor(); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Subscribe(wire.TopicDrifts, nil); err != nil {
+	if err := c.Subscribe(wire.TopicDrifts, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 3 {
@@ -66,7 +66,7 @@ func rest(t *testing.T, c *hub.Cursor) (got []string) {
 	for {
 		frames, err := c.Next(ctx)
 		for _, f := range frames {
-			got = append(got, string(f))
+			got = append(got, string(f.Body))
 		}
 		if err != nil {
 			return got
@@ -78,7 +78,7 @@ func rest(t *testing.T, c *hub.Cursor) (got []string) {
 func TestNothingIsLostBetweenDiskAndPublishing(t *testing.T) {
 	c, publish := behind(t)
 	got := rest(t, c)
-	if err := c.Subscribe(wire.TopicEvents, nil); err != nil {
+	if err := c.Subscribe(wire.TopicEvents, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	publish()
@@ -94,7 +94,7 @@ func TestNothingComesTwiceBetweenDiskAndPublishing(t *testing.T) {
 	if err := c.Unsubscribe(wire.TopicDrifts, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Subscribe(wire.TopicDrifts, nil); err != nil {
+	if err := c.Subscribe(wire.TopicDrifts, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	publish()

@@ -40,7 +40,7 @@ func fanout(b *testing.B, sessions, burst int) {
 	var running sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
 	running.Go(func() { _ = h.Run(ctx) })
-	endpoint := h.Endpoint(plain)
+	endpoint := h.Endpoint(newPlain)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { _ = endpoint.Connect(w, q) }))
 	defer server.Close()
 	defer func() { cancel(); running.Wait() }()

@@ -23,10 +23,11 @@ type Cursor struct {
 	at wire.ID
 	// since has the topics subscribed to, without all, and the newest id when each was.
 	since   map[wire.Topic]wire.ID
-	replies [][]byte
+	replies []Frame
 	waiting int           // bytes of replies
 	room    chan struct{} // cap 1: replies were taken
 	stats   uint64        // number of the newest stats message given
+	foreign bool          // at stems from another journal, and a gap told so
 
 	// Read without mu, which may be held while the journal is read: the hub must not wait for that.
 	wantsMessages, wantsStats, draining atomic.Bool
@@ -40,6 +41,12 @@ const mostReplies = 64
 
 // mostWaiting is how many bytes of replies wait before Reply does; one reply may be larger.
 const mostWaiting = 1 << 20
+
+// Frame is one JSON document for a client.
+type Frame struct {
+	ID   wire.ID // the message's; zero for what is not journalled
+	Body []byte  // shared, never to be changed
+}
 
 // NewCursor makes a cursor behind the newest message, without a topic; start is the id of that message. Close it.
 func (h *Hub) NewCursor() (c *Cursor, start wire.ID, err error) {
@@ -78,32 +85,74 @@ func expand(t wire.Topic) []wire.Topic {
 	return nil
 }
 
-// Subscribe adds a topic from the next message on; reply, unless nil, comes before the first of them. A topic that is
-// there already goes on as it did.
-func (c *Cursor) Subscribe(t wire.Topic, reply []byte) error {
+// Subscribe adds a topic: from the next message on, or with since, behind that place. reply, unless nil, comes before the
+// first of them. A topic that is there already goes on as it did, whatever since says; what other topics gave already is
+// not given again.
+//
+// A place that this journal did not give, because it is of another epoch or lies ahead of everything, is answered with a
+// gap, and all that is kept follows.
+func (c *Cursor) Subscribe(t wire.Topic, since *wire.Cursor, reply []byte) error {
 	topics := expand(t)
 	if topics == nil {
 		return fmt.Errorf("subscribe to topic %q: unknown", t)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	newest := c.hub.newest()
-	if !c.wantsMessages.Load() {
-		c.at = newest
+	c.replyLocked(reply)
+	defer signal(c.awake)
+	topics = slices.DeleteFunc(slices.Clone(topics), func(t wire.Topic) bool { _, have := c.since[t]; return have })
+	if len(topics) == 0 {
+		return nil
 	}
+	newest := c.hub.newest()
+	from := newest
+	if since != nil && t != wire.TopicStats { // stats are of the moment
+		from = c.placeOf(*since, newest)
+	}
+	c.moveTo(from, newest)
 	for _, t := range topics {
-		if _, have := c.since[t]; have {
-			continue
-		}
-		c.since[t] = newest
+		c.since[t] = from
 		if s := c.hub.stats.Load(); t == wire.TopicStats && s != nil {
 			c.stats = s.n - 1 // the newest is given at once
 		}
 	}
 	c.wants()
-	c.replyLocked(reply)
-	signal(c.awake)
 	return nil
+}
+
+// placeOf is where a client's cursor stands in this journal.
+func (c *Cursor) placeOf(since wire.Cursor, newest wire.ID) wire.ID {
+	if (since.Epoch == "" || since.Epoch == c.hub.Epoch()) && since.ID.Compare(newest) <= 0 {
+		return since.ID
+	}
+	if !c.foreign { // else told with the topic before
+		c.foreign = true
+		c.replyLocked(c.tellGap(wire.Gap{Reason: "other_journal", From: since.ID, Lost: -1}))
+	}
+	return wire.ID{}
+}
+
+// moveTo has the cursor read from there on. The topics that were there before have given all up to where it stands.
+func (c *Cursor) moveTo(from, newest wire.ID) {
+	if !c.wantsMessages.Load() {
+		c.at = newest
+	}
+	if from.Compare(c.at) >= 0 {
+		return
+	}
+	for t, since := range c.since {
+		if since.Compare(c.at) < 0 {
+			c.since[t] = c.at
+		}
+	}
+	c.at = from
+}
+
+// Place is the newest message that the cursor has looked at: what it gives next lies behind it.
+func (c *Cursor) Place() wire.ID {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
 }
 
 // Unsubscribe takes a topic away; behind reply, unless nil, nothing of it comes.
@@ -124,7 +173,7 @@ func (c *Cursor) Unsubscribe(t wire.Topic, reply []byte) error {
 
 func (c *Cursor) replyLocked(reply []byte) {
 	if reply != nil {
-		c.replies = append(c.replies, reply)
+		c.replies = append(c.replies, Frame{Body: reply})
 		c.waiting += len(reply)
 		signal(c.awake)
 	}
@@ -160,7 +209,7 @@ func (c *Cursor) waitForRoom(ctx context.Context) error {
 
 // Next waits for frames and gives them in order, a batch at most: replies, then messages, then stats. Its error is ctx's,
 // the journal's, or ErrShutdown once the hub shuts down and everything published has been given.
-func (c *Cursor) Next(ctx context.Context) ([][]byte, error) {
+func (c *Cursor) Next(ctx context.Context) ([]Frame, error) {
 	for {
 		frames, err := c.take(ctx)
 		if len(frames) > 0 || err != nil {
@@ -174,7 +223,7 @@ func (c *Cursor) Next(ctx context.Context) ([][]byte, error) {
 	}
 }
 
-func (c *Cursor) take(ctx context.Context) ([][]byte, error) {
+func (c *Cursor) take(ctx context.Context) ([]Frame, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	frames := c.replies
@@ -201,7 +250,7 @@ func (c *Cursor) take(ctx context.Context) ([][]byte, error) {
 }
 
 // ended reports the shutdown once nothing is left.
-func (c *Cursor) ended(frames [][]byte) ([][]byte, error) {
+func (c *Cursor) ended(frames []Frame) ([]Frame, error) {
 	if len(frames) == 0 && c.draining.Load() {
 		return nil, ErrShutdown
 	}
@@ -209,7 +258,7 @@ func (c *Cursor) ended(frames [][]byte) ([][]byte, error) {
 }
 
 // takeMessages moves on through the ring, or through the journal where the ring has already let go of what is next.
-func (c *Cursor) takeMessages(ctx context.Context, frames [][]byte) ([][]byte, error) {
+func (c *Cursor) takeMessages(ctx context.Context, frames []Frame) ([]Frame, error) {
 	c.hub.ringMu.RLock()
 	messages, ok := c.hub.ring.after(c.at)
 	if ok {
@@ -218,6 +267,7 @@ func (c *Cursor) takeMessages(ctx context.Context, frames [][]byte) ([][]byte, e
 	newest := c.hub.ring.newest
 	c.hub.ringMu.RUnlock()
 	if ok {
+		c.foreign = false
 		return frames, nil
 	}
 	room := batch - len(frames)
@@ -228,6 +278,7 @@ func (c *Cursor) takeMessages(ctx context.Context, frames [][]byte) ([][]byte, e
 	if err != nil {
 		return frames, err
 	}
+	c.foreign = false
 	full := len(messages) == room
 	// What is on disk and not yet published comes by the ring: a topic subscribed to in between must not miss it.
 	messages = published(messages, newest)
@@ -248,14 +299,14 @@ func published(messages []journal.Stored, newest wire.ID) []journal.Stored {
 }
 
 // pick adds the messages that are wanted, until the batch is full.
-func (c *Cursor) pick(frames [][]byte, messages []journal.Stored) [][]byte {
+func (c *Cursor) pick(frames []Frame, messages []journal.Stored) []Frame {
 	for _, m := range messages {
 		if len(frames) >= batch {
 			break
 		}
 		c.at = m.ID
 		if since, wanted := c.since[m.Topic]; wanted && m.ID.Compare(since) > 0 {
-			frames = append(frames, m.Body)
+			frames = append(frames, Frame{m.ID, m.Body})
 		}
 	}
 	return frames
@@ -272,25 +323,38 @@ func (c *Cursor) topics() []wire.Topic {
 	return topics
 }
 
-func (c *Cursor) gap(frames [][]byte, g *journal.GapError) ([][]byte, error) {
+// gap tells what is no longer kept and goes on behind it. One that was told at a cursor of another journal is not told
+// again.
+func (c *Cursor) gap(frames []Frame, g *journal.GapError) ([]Frame, error) {
+	from := c.at
+	c.at = g.Pruned
+	if c.foreign {
+		c.foreign = false
+		return frames, nil
+	}
+	return append(frames, Frame{Body: c.tellGap(wire.Gap{Reason: "retention", From: from, To: g.Pruned, Lost: -1})}), nil
+}
+
+func (c *Cursor) tellGap(g wire.Gap) []byte {
 	c.hub.figures.gaps.Add(1)
 	body, err := wire.Encode(wire.Message{
-		Type: wire.TypeGap, Timestamp: wire.At(c.hub.o.Now()), Replayed: c.hub.o.Replayed,
-		Payload: wire.Gap{Reason: "retention", From: c.at, To: g.Pruned, Lost: -1},
+		Type: wire.TypeGap, Timestamp: wire.At(c.hub.o.Now()), Replayed: c.hub.o.Replayed, Payload: g,
 	})
-	c.at = g.Pruned
-	return append(frames, body), err
+	if err != nil { // the payload is wire's own
+		c.hub.log.Error("gap not encoded", "error", err)
+	}
+	return body
 }
 
 // takeStats adds the newest stats message if it has not been given, and counts those it overwrote.
-func (c *Cursor) takeStats(frames [][]byte) [][]byte {
+func (c *Cursor) takeStats(frames []Frame) []Frame {
 	s := c.hub.stats.Load()
 	if _, wanted := c.since[wire.TopicStats]; !wanted || s == nil || s.n <= c.stats {
 		return frames
 	}
 	c.hub.figures.statsDropped.Add(int64(s.n - c.stats - 1))
 	c.stats = s.n
-	return append(frames, s.body)
+	return append(frames, Frame{Body: s.body})
 }
 
 // wants works out what the hub has to wake the cursor for.

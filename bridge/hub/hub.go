@@ -7,9 +7,12 @@
 // Guarantees:
 //   - Order: a cursor gives messages in the order of their ids, each once, whatever topics were named how often. all is
 //     the four others: subscribing to it is subscribing to each, unsubscribing from it is unsubscribing from each.
-//   - From then on: a topic gives messages that were published after Subscribe, none from before, and none is lost in
-//     between, because the newest id is read and the topic added under one lock. After Unsubscribe nothing more of the
-//     topic comes. The reply to either stands in the stream just where the change took effect.
+//   - From then on: a topic gives messages that were published after Subscribe, or behind the cursor it names, none from
+//     before, and none is lost in between, because the newest id is read and the topic added under one lock. After
+//     Unsubscribe nothing more of the topic comes. The reply to either stands in the stream just where the change took
+//     effect.
+//   - Resuming: a client that names the last message it saw, and the epoch it was of, gets what came behind it, each
+//     message once, over restarts of the bridge too. Where that cannot be, a gap message comes first.
 //   - Slow readers: nobody waits for a cursor. What it has not read stands in the ring of the newest messages, or else in
 //     the journal; where the journal no longer has it, a gap message says so. There is no queue of messages to overflow.
 //   - Statistics are a single value that the next one overwrites: a slow reader gets fewer, and they are counted.
@@ -29,6 +32,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -244,33 +248,59 @@ func (h *Hub) Replayed() bool { return h.o.Replayed }
 // Now is the time by the hub's clock.
 func (h *Hub) Now() time.Time { return h.o.Now() }
 
-// List gives what a topic holds, at most limit items behind the cursor after (zero: from the start): drifts, each once and
-// as the newest message about it, and events, both the newest first; or all states by URI, for which the cursor and limit
-// mean nothing.
-func (h *Hub) List(ctx context.Context, t wire.Topic, after wire.ID, limit int) (list wire.List, err error) {
-	switch t {
+// List answers a query for drifts, each once and as the newest message about it, or events, both the newest first; or for
+// states by URI. The query has passed its Check; Limit is 1 or more, and After the Next of an earlier answer.
+func (h *Hub) List(ctx context.Context, q wire.Query) (list wire.List, err error) {
+	if q.What == wire.TopicState {
+		list, err = h.states(ctx, q)
+		return list, stopped(err)
+	}
+	var after wire.ID
+	if q.After != "" {
+		if after, err = wire.ParseID(q.After); err != nil {
+			return wire.List{}, err
+		}
+	}
+	switch q.What {
 	case wire.TopicDrifts:
-		list, err = h.journal.Drifts(ctx, after, limit)
+		list, err = h.journal.Drifts(ctx, q.Filter, after, q.Limit)
 	case wire.TopicEvents:
-		list, err = h.journal.Events(ctx, after, limit)
-	case wire.TopicState:
-		list, err = h.states(ctx)
+		list, err = h.journal.Events(ctx, q.Filter, after, q.Limit)
 	default:
-		err = fmt.Errorf("list topic %q: want drifts, events or state", t)
+		err = fmt.Errorf("list %q: want drifts, events or state", q.What)
 	}
 	return list, stopped(err)
 }
 
-func (h *Hub) states(ctx context.Context) (list wire.List, err error) {
+func (h *Hub) states(ctx context.Context, q wire.Query) (list wire.List, err error) {
 	states, err := h.journal.States(ctx)
+	last := ""
 	for _, s := range states {
+		if s.URI <= q.After || !passes(s, q.Filter) {
+			continue
+		}
+		if len(list.Items) == q.Limit {
+			list.Next = last
+			break
+		}
 		item, err := json.Marshal(s, json.Deterministic(true))
 		if err != nil {
 			return wire.List{}, fmt.Errorf("encode state %q: %w", s.URI, err)
 		}
-		list.Items = append(list.Items, item)
+		list.Items, last = append(list.Items, item), s.URI
 	}
 	return list, err
+}
+
+// passes reports whether a state has, for each name of a filter, one of its texts.
+func passes(s wire.State, filter wire.Filter) bool {
+	has := map[string]string{"uri": s.URI, "lineage": s.Lineage, "terraform_version": s.Terraform}
+	for name, texts := range filter {
+		if text, known := has[name]; !known || !slices.Contains(texts, text) {
+			return false
+		}
+	}
+	return true
 }
 
 // stopped tells the end of the bridge from a fault.
@@ -288,7 +318,7 @@ func (h *Hub) Stats(ctx context.Context) (wire.Stats, error) {
 		return wire.Stats{}, stopped(err)
 	}
 	h.mu.Lock()
-	s.Clients = len(h.sessions)
+	s.Clients = len(h.cursors)
 	h.mu.Unlock()
 	s.UptimeSeconds = int64(h.o.Now().Sub(h.started) / time.Second)
 	return s, nil

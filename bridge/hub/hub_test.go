@@ -27,11 +27,18 @@ type rig struct {
 	journal *journal.Journal
 	hub     *hub.Hub
 	stop    func() // ends Run and waits for it
+	end     func() // and closes the journal
 }
 
 func start(t *testing.T, jo journal.Options, ho hub.Options) *rig {
 	t.Helper()
-	j, err := journal.Open(t.Context(), t.TempDir(), jo)
+	return startIn(t, t.TempDir(), jo, ho)
+}
+
+// startIn starts over the journal in a folder.
+func startIn(t *testing.T, dir string, jo journal.Options, ho hub.Options) *rig {
+	t.Helper()
+	j, err := journal.Open(t.Context(), dir, jo)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,12 +53,13 @@ func start(t *testing.T, jo journal.Options, ho hub.Options) *rig {
 			t.Errorf("run: %v", err)
 		}
 	})
-	t.Cleanup(func() {
+	r.end = sync.OnceFunc(func() {
 		r.stop()
 		if err := j.Close(); err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(r.end)
 	return r
 }
 
@@ -87,7 +95,7 @@ func (r *rig) cursor(topics ...wire.Topic) *hub.Cursor {
 		r.t.Fatal(err)
 	}
 	for _, topic := range topics {
-		if err := c.Subscribe(topic, nil); err != nil {
+		if err := c.Subscribe(topic, nil, nil); err != nil {
 			r.t.Fatal(err)
 		}
 	}
@@ -129,8 +137,8 @@ func next(t *testing.T, c *hub.Cursor, n int) (frames []frame) {
 		if err != nil {
 			t.Fatalf("after %d of %d frames: %v", len(frames), n, err)
 		}
-		for _, body := range got {
-			frames = append(frames, decode(t, body))
+		for _, f := range got {
+			frames = append(frames, decode(t, f.Body))
 		}
 	}
 	if len(frames) > n {
@@ -175,8 +183,8 @@ func TestEveryCursorGetsItsTopicsInOrder(t *testing.T) {
 					t.Errorf("cursor %d: %v", i, err)
 					return
 				}
-				for _, body := range frames {
-					if f := decode(t, body); f.Type != wire.TypeStats {
+				for _, f := range frames {
+					if f := decode(t, f.Body); f.Type != wire.TypeStats {
 						got = append(got, f.number())
 					}
 				}
@@ -208,7 +216,7 @@ func TestATopicGivesMessagesFromThenOn(t *testing.T) {
 	r := start(t, journal.Options{}, hub.Options{RingMessages: 10})
 	c := r.cursor(wire.TopicEvents)
 	r.publish(0, 60, journalled...) // far more than the ring holds: the cursor is behind
-	if err := c.Subscribe(wire.TopicDrifts, []byte(`{"type":"subscribed"}`)); err != nil {
+	if err := c.Subscribe(wire.TopicDrifts, nil, []byte(`{"type":"subscribed"}`)); err != nil {
 		t.Fatal(err)
 	}
 	r.publish(60, 6, journalled...)
@@ -245,7 +253,7 @@ func TestUnsubscribingStopsAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.publish(9, 9, journalled...)
-	if err := c.Subscribe(wire.TopicState, nil); err != nil {
+	if err := c.Subscribe(wire.TopicState, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	r.publish(18, 3, journalled...)
@@ -270,7 +278,7 @@ func TestNothingIsLostBetweenSnapshotAndSubscription(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Subscribe(wire.TopicEvents, nil); err != nil {
+		if err := c.Subscribe(wire.TopicEvents, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		wg.Go(func() {
@@ -282,8 +290,8 @@ func TestNothingIsLostBetweenSnapshotAndSubscription(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				for _, body := range frames {
-					got = append(got, decode(t, body).number())
+				for _, f := range frames {
+					got = append(got, decode(t, f.Body).number())
 				}
 			}
 			if d := cmp.Diff(count(n-len(got), len(got), 1), got); d != "" {
@@ -303,13 +311,13 @@ func TestACursorBehindTheRetentionGetsAGap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gap := decode(t, frames[0])
+	gap := decode(t, frames[0].Body)
 	if gap.Type != wire.TypeGap || gap.Payload.Reason != "retention" {
-		t.Fatalf("got %s", frames[0])
+		t.Fatalf("got %s", frames[0].Body)
 	}
 	got := []string{}
-	for _, body := range frames[1:] {
-		got = append(got, decode(t, body).number())
+	for _, f := range frames[1:] {
+		got = append(got, decode(t, f.Body).number())
 	}
 	for len(got) == 0 || got[len(got)-1] != "299" {
 		got = append(got, numbers(nextAny(t, c))...)
@@ -328,8 +336,8 @@ func nextAny(t *testing.T, c *hub.Cursor) (frames []frame) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, body := range got {
-		frames = append(frames, decode(t, body))
+	for _, f := range got {
+		frames = append(frames, decode(t, f.Body))
 	}
 	return frames
 }
@@ -337,10 +345,10 @@ func nextAny(t *testing.T, c *hub.Cursor) (frames []frame) {
 func TestUnknownTopics(t *testing.T) {
 	r := start(t, journal.Options{}, hub.Options{})
 	c := r.cursor()
-	if c.Subscribe("x", nil) == nil || c.Unsubscribe("", nil) == nil {
+	if c.Subscribe("x", nil, nil) == nil || c.Unsubscribe("", nil) == nil {
 		t.Error("got no error")
 	}
-	if _, err := r.hub.List(t.Context(), "x", wire.ID{}, 1); err == nil {
+	if _, err := r.hub.List(t.Context(), wire.Query{What: "x", Limit: 1}); err == nil {
 		t.Error("List: got no error")
 	}
 }
@@ -375,7 +383,7 @@ func TestStatsAreCoalesced(t *testing.T) {
 				Replayed bool       `json:"replayed"`
 				Payload  wire.Stats `json:"payload"`
 			}
-			if err := json.Unmarshal(frames[0], &m); err != nil {
+			if err := json.Unmarshal(frames[0].Body, &m); err != nil {
 				t.Fatal(err)
 			}
 			if len(frames) != 1 || m.Type != wire.TypeStats || !m.Replayed {
@@ -385,11 +393,11 @@ func TestStatsAreCoalesced(t *testing.T) {
 		}
 		synctest.Wait()
 		c, _, _ := h.NewCursor()
-		if err := c.Subscribe(wire.TopicStats, nil); err != nil {
+		if err := c.Subscribe(wire.TopicStats, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		other, _, _ := h.NewCursor()
-		if err := other.Subscribe(wire.TopicDrifts, nil); err != nil {
+		if err := other.Subscribe(wire.TopicDrifts, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		for _, want := range []int64{0, 5, 10} {

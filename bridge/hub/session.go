@@ -27,26 +27,26 @@ const (
 	closeWait = time.Second
 )
 
-// Protocol is what sessions say; the hub only carries it. The functions of one session are called one at a time.
-type Protocol struct {
+// Protocol is what one session says; the hub only carries it. Its methods are called one at a time.
+type Protocol interface {
 	// Welcome gives the first frame; start is the newest message when the session began.
-	Welcome func(s *Session, start wire.ID) []byte
-	Text    func(s *Session, text []byte) // not checked to be UTF-8
-	Binary  func(s *Session)
+	Welcome(s *Session, start wire.ID) []byte
+	Text(s *Session, text []byte) // not checked to be UTF-8
+	Binary(s *Session)
 }
 
 // Endpoint upgrades requests to sessions that speak one protocol.
 type Endpoint struct {
 	hub      *Hub
 	melody   *melody.Melody
-	protocol Protocol
+	protocol func() Protocol
 }
 
 const sessionKey = "session"
 
-// Endpoint makes an endpoint. The caller checks a request's Host before Connect; Origin is checked again here.
-func (h *Hub) Endpoint(p Protocol) *Endpoint {
-	e := &Endpoint{hub: h, melody: melody.New(), protocol: p}
+// Endpoint makes an endpoint; protocol is called once for each session. The caller checks a request's Host before Connect; Origin is checked again here.
+func (h *Hub) Endpoint(protocol func() Protocol) *Endpoint {
+	e := &Endpoint{hub: h, melody: melody.New(), protocol: protocol}
 	m := e.melody
 	m.Upgrader.CheckOrigin = nil // gorilla's own: absent, or the same host as the request's
 	m.Config.PingPeriod, m.Config.PongWait, m.Config.WriteWait = h.o.PingPeriod, h.o.PongWait, h.o.WriteWait
@@ -57,12 +57,12 @@ func (h *Hub) Endpoint(p Protocol) *Endpoint {
 	m.HandleError(func(ms *melody.Session, err error) { of(ms).failed(err) })
 	m.HandleMessage(func(ms *melody.Session, text []byte) {
 		if s := of(ms); !s.isClosing() {
-			p.Text(s, text)
+			s.protocol.Text(s, text)
 		}
 	})
 	m.HandleMessageBinary(func(ms *melody.Session, _ []byte) {
 		if s := of(ms); !s.isClosing() {
-			p.Binary(s)
+			s.protocol.Binary(s)
 		}
 	})
 	return e
@@ -73,7 +73,7 @@ func of(ms *melody.Session) *Session { return ms.Keys[sessionKey].(*Session) }
 // Connect upgrades the request and serves the session until it ends. Before the upgrade it returns ErrShutdown, and
 // nothing has been answered; for a request that is no proper upgrade, it has.
 func (e *Endpoint) Connect(w http.ResponseWriter, r *http.Request) error {
-	s, err := e.hub.newSession(e.protocol)
+	s, err := e.hub.newSession(e.protocol())
 	if err != nil {
 		return err
 	}
@@ -142,11 +142,11 @@ func (s *Session) ID() string { return s.id }
 
 // Subscribe adds a topic; see Cursor.Subscribe. It waits while too many replies wait to be read, as all of Subscribe,
 // Unsubscribe and Reply do, which keeps a client that asks without reading from being read any further.
-func (s *Session) Subscribe(t wire.Topic, reply []byte) error {
+func (s *Session) Subscribe(t wire.Topic, since *wire.Cursor, reply []byte) error {
 	if err := s.cursor.waitForRoom(s.life); err != nil {
 		return err
 	}
-	return s.cursor.Subscribe(t, reply)
+	return s.cursor.Subscribe(t, since, reply)
 }
 
 // Unsubscribe takes a topic away; see Cursor.Unsubscribe.
@@ -255,16 +255,16 @@ func (s *Session) pump() {
 	}
 }
 
-func (s *Session) send(frames [][]byte) error {
+func (s *Session) send(frames []Frame) error {
 	for _, f := range frames {
-		for range weight(f) {
+		for range weight(f.Body) {
 			select {
 			case s.credits <- struct{}{}:
 			case <-s.sending.Done():
 				return s.sending.Err()
 			}
 		}
-		_ = s.melody.Write(f) // says only that the session is closed, which life says too
+		_ = s.melody.Write(f.Body) // says only that the session is closed, which life says too
 	}
 	return nil
 }

@@ -19,25 +19,29 @@ import (
 )
 
 // plain is a protocol for these tests: a text names a topic to subscribe to, "ping" is answered, "close" closes.
-var plain = hub.Protocol{
-	Welcome: func(s *hub.Session, start wire.ID) []byte { return []byte(`{"type":"welcome"}`) },
-	Text: func(s *hub.Session, text []byte) {
-		switch string(text) {
-		case "ping":
-			s.Alive()
-			_ = s.Reply([]byte(`{"type":"pong"}`))
-		case "close":
-			s.Close(websocket.ClosePolicyViolation, "as asked", "asked")
-		default:
-			_ = s.Subscribe(wire.Topic(text), []byte(`{"type":"subscribed"}`))
-		}
-	},
-	Binary: func(s *hub.Session) { s.Close(websocket.CloseUnsupportedData, "", "unsupported") },
+type plain struct{}
+
+func newPlain() hub.Protocol { return plain{} }
+
+func (plain) Welcome(*hub.Session, wire.ID) []byte { return []byte(`{"type":"welcome"}`) }
+
+func (plain) Text(s *hub.Session, text []byte) {
+	switch string(text) {
+	case "ping":
+		s.Alive()
+		_ = s.Reply([]byte(`{"type":"pong"}`))
+	case "close":
+		s.Close(websocket.ClosePolicyViolation, "as asked", "asked")
+	default:
+		_ = s.Subscribe(wire.Topic(text), nil, []byte(`{"type":"subscribed"}`))
+	}
 }
+
+func (plain) Binary(s *hub.Session) { s.Close(websocket.CloseUnsupportedData, "", "unsupported") }
 
 // listen serves the rig's hub by WebSocket.
 func (r *rig) listen() (url string) {
-	endpoint := r.hub.Endpoint(plain)
+	endpoint := r.hub.Endpoint(newPlain)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		if err := endpoint.Connect(w, q); errors.Is(err, hub.ErrShutdown) {
 			w.WriteHeader(http.StatusServiceUnavailable)

@@ -320,7 +320,7 @@ func TestDriftsAreListedOnceNewestFirst(t *testing.T) {
 	var got []string
 	var cursor wire.ID
 	for range 10 {
-		list, err := j.Drifts(t.Context(), cursor, 2)
+		list, err := j.Drifts(t.Context(), nil, cursor, 2)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -333,16 +333,19 @@ func TestDriftsAreListedOnceNewestFirst(t *testing.T) {
 			}
 			got = append(got, m.Payload.DriftID+" "+m.Payload.NewValue)
 		}
-		if cursor = list.Next; cursor.IsZero() {
+		if list.Next == "" {
 			break
+		}
+		if cursor, err = wire.ParseID(list.Next); err != nil {
+			t.Fatal(err)
 		}
 	}
 	want := []string{"d3 third", "d0 second", "d4 first", "d2 first", "d1 first"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	events, err := j.Events(t.Context(), wire.ID{}, 100)
-	if err != nil || len(events.Items) != 5 || !events.Next.IsZero() {
+	events, err := j.Events(t.Context(), nil, wire.ID{}, 100)
+	if err != nil || len(events.Items) != 5 || events.Next != "" {
 		t.Errorf("events: got %d, next %v, %v, want 5", len(events.Items), events.Next, err)
 	}
 }

@@ -20,6 +20,7 @@ import (
 const (
 	closeUnsupported = websocket.CloseUnsupportedData
 	closeInvalidText = websocket.CloseInvalidFramePayloadData
+	closePolicy      = websocket.ClosePolicyViolation
 )
 
 // fault is an error whose text is for the client.
@@ -35,6 +36,11 @@ func faultf(status int, format string, args ...any) *fault {
 	return &fault{status, fmt.Sprintf(format, args...)}
 }
 
+// badRequest is a fault in what the client sent, by whichever way.
+func badRequest(format string, args ...any) *fault {
+	return faultf(http.StatusBadRequest, format, args...)
+}
+
 var (
 	errMethod   = &fault{http.StatusMethodNotAllowed, "this method is not allowed here: want GET"}
 	errUpgrade  = &fault{http.StatusUpgradeRequired, "this is the WebSocket endpoint: connect with a WebSocket client, as in new WebSocket(\"ws://localhost:8080/ws\")"}
@@ -44,7 +50,7 @@ var (
 
 func notFound(path string) *fault {
 	return faultf(http.StatusNotFound,
-		"nothing at %s: want /, /ws, /api/v1/drifts, /api/v1/events, /api/v1/state, /api/v1/stats, /healthz, /readyz or /metrics",
+		"nothing at %s: want /, /ws, /api/v1/drifts, /api/v1/events, /api/v1/state, /api/v1/stats, /api/v1/stream, /healthz, /readyz or /metrics",
 		quoted(path))
 }
 
@@ -79,7 +85,7 @@ func (s *server) answer(w http.ResponseWriter, status int, document any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // a client that has gone away needs no answer
+	_, _ = w.Write(append(body, '\n')) //nolint:gosec // JSON, and never sniffed for HTML; a client that has gone away needs no answer
 }
 
 // quoted is what a client sent, short enough to be sent back.

@@ -21,6 +21,7 @@ type metrics struct {
 	log      *slog.Logger
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
+	streams  prometheus.Gauge
 }
 
 // scrapeWait is how long a scrape waits for the journal.
@@ -59,9 +60,10 @@ func newMetrics(registry *prometheus.Registry, reader Reader, h *hub.Hub, log *s
 			Name: "tfdrift_http_request_seconds", Help: "Time to answer HTTP requests, without WebSocket sessions.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 7),
 		}, []string{"path"}),
+		streams: prometheus.NewGauge(prometheus.GaugeOpts{Name: "tfdrift_streams", Help: "Streams of server-sent events that are open."}),
 	}
 	for _, c := range []prometheus.Collector{
-		m, m.requests, m.seconds, collectors.NewGoCollector(),
+		m, m.requests, m.seconds, m.streams, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		err := registry.Register(c)

@@ -15,20 +15,15 @@ const (
 	limitMost    = 1000
 )
 
-// list answers one page of a topic. Its items are the messages themselves, as the WebSocket sent them.
-func (s *server) list(topic wire.Topic) http.HandlerFunc {
+// list answers one page of what there is. Its items are the messages themselves, as the WebSocket sent them, or states.
+func (s *server) list(what wire.Topic) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		query, err := parameters(r, "limit", "after")
+		q, err := queryOf(r, what)
 		if err != nil {
 			s.refuse(w, err)
 			return
 		}
-		limit, after, err := page(query.Get("limit"), query.Get("after"))
-		if err != nil {
-			s.refuse(w, err)
-			return
-		}
-		list, err := s.reader.List(r.Context(), topic, after, limit)
+		list, err := s.reader.List(r.Context(), q)
 		if err != nil {
 			s.refuse(w, err)
 			return
@@ -37,21 +32,46 @@ func (s *server) list(topic wire.Topic) http.HandlerFunc {
 	}
 }
 
-func (s *server) states(w http.ResponseWriter, r *http.Request) {
-	if _, err := parameters(r); err != nil {
-		s.refuse(w, err)
-		return
-	}
-	list, err := s.reader.List(r.Context(), wire.TopicState, wire.ID{}, limitMost)
+// queryOf reads limit, after and filters, of which each may be given several times: any of its texts will do.
+func queryOf(r *http.Request, what wire.Topic) (q wire.Query, err error) {
+	names := wire.FilterNames(what)
+	given, err := parameters(r, names, "limit", "after")
 	if err != nil {
-		s.refuse(w, err)
-		return
+		return q, err
 	}
-	s.answer(w, http.StatusOK, list)
+	q = wire.Query{What: what, Limit: limitDefault, After: given.Get("after"), Filter: wire.Filter{}}
+	if limit := given.Get("limit"); limit != "" {
+		if q.Limit, err = strconv.Atoi(limit); err != nil {
+			return q, badRequest("limit %s: want a number from 1 to %d", quoted(limit), limitMost)
+		}
+	}
+	for _, name := range names {
+		if texts := given[name]; len(texts) > 0 {
+			q.Filter[name] = texts
+		}
+	}
+	return q, checkQuery(q)
+}
+
+// checkQuery finds fault with a query, however it was asked.
+func checkQuery(q wire.Query) error {
+	if err := q.Check(); err != nil {
+		return badRequest("%v, as in %s", err, queryExample)
+	}
+	if q.Limit < 1 || q.Limit > limitMost {
+		return badRequest("limit \"%d\": want a number from 1 to %d", q.Limit, limitMost)
+	}
+	if q.After == "" || q.What == wire.TopicState {
+		return nil
+	}
+	if _, err := wire.ParseID(q.After); err != nil {
+		return badRequest("after %s: want the next of an earlier page, as in 1763640000000-0", quoted(q.After))
+	}
+	return nil
 }
 
 func (s *server) stats(w http.ResponseWriter, r *http.Request) {
-	if _, err := parameters(r); err != nil {
+	if _, err := parameters(r, nil); err != nil {
 		s.refuse(w, err)
 		return
 	}
@@ -63,38 +83,23 @@ func (s *server) stats(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, http.StatusOK, stats)
 }
 
-// parameters refuses what is not allowed: a filter that is misspelt must not look like a filter that found everything.
-func parameters(r *http.Request, allowed ...string) (url.Values, error) {
+// parameters refuses what is not allowed: a filter that is misspelt must not look like a filter that found everything. The
+// parameters in many may be given several times.
+func parameters(r *http.Request, many []string, once ...string) (url.Values, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, faultf(http.StatusBadRequest, "the query string is malformed: want name=value&name=value")
+		return nil, badRequest("the query string is malformed: want name=value&name=value")
 	}
+	allowed := slices.Concat(once, many)
 	for name, values := range query {
 		switch {
 		case !slices.Contains(allowed, name) && len(allowed) == 0:
-			return nil, faultf(http.StatusBadRequest, "unknown parameter %s: none is known here", quoted(name))
+			return nil, badRequest("unknown parameter %s: none is known here", quoted(name))
 		case !slices.Contains(allowed, name):
-			return nil, faultf(http.StatusBadRequest, "unknown parameter %s: want %s", quoted(name), strings.Join(allowed, " or "))
-		case len(values) > 1:
-			return nil, faultf(http.StatusBadRequest, "parameter %s is given %d times: want it once", quoted(name), len(values))
+			return nil, badRequest("unknown parameter %s: want %s", quoted(name), strings.Join(allowed, ", "))
+		case len(values) > 1 && slices.Contains(once, name):
+			return nil, badRequest("parameter %s is given %d times: want it once", quoted(name), len(values))
 		}
 	}
 	return query, nil
-}
-
-// page reads limit and after, "" for either's default.
-func page(limit, after string) (n int, id wire.ID, err error) {
-	n = limitDefault
-	if limit != "" {
-		n, err = strconv.Atoi(limit)
-		if err != nil || n < 1 || n > limitMost {
-			return 0, id, faultf(http.StatusBadRequest, "limit %s: want a number from 1 to %d", quoted(limit), limitMost)
-		}
-	}
-	if after != "" {
-		if id, err = wire.ParseID(after); err != nil {
-			return 0, id, faultf(http.StatusBadRequest, "after %s: want the next of an earlier page, as in 1763640000000-0", quoted(after))
-		}
-	}
-	return n, id, nil
 }

@@ -8,7 +8,8 @@
 // document. What is in error in a client's frame never ends the session, except what is not text.
 //
 //	/ws                      the feed (websocket.go)
-//	/api/v1/drifts, events   newest first; limit and after (rest.go)
+//	/api/v1/stream           the feed as server-sent events (stream.go)
+//	/api/v1/drifts, events   newest first; filters, limit and after (rest.go)
 //	/api/v1/state, stats
 //	/healthz, /readyz        alive; ready, with reasons (health.go)
 //	/metrics                 for Prometheus (metrics.go)
@@ -32,8 +33,8 @@ import (
 
 // Reader gives what is kept; *hub.Hub is one.
 type Reader interface {
-	// List gives at most limit items of topic drifts, events (both the newest first, behind the cursor after) or state.
-	List(ctx context.Context, topic wire.Topic, after wire.ID, limit int) (wire.List, error)
+	// List answers a query that has passed its Check for drifts, events (both the newest first) or state.
+	List(ctx context.Context, q wire.Query) (wire.List, error)
 	Stats(ctx context.Context) (wire.Stats, error)
 }
 
@@ -46,6 +47,8 @@ type Options struct {
 	Checks map[string]Check
 	// Registry receives the metrics; nil makes one. The collectors for Go and the process are added unless it has them.
 	Registry *prometheus.Registry
+	// MessagesPerMinute is how many messages of one WebSocket client are handled in a minute, pings aside; 0 is no limit.
+	MessagesPerMinute int
 	// Demo marks the welcome message, as everything else of the demo is.
 	Demo bool
 }
@@ -74,13 +77,14 @@ func New(reader Reader, h *hub.Hub, o Options) http.Handler {
 	}
 	s := &server{reader: reader, hub: h, o: o, log: o.Log.With("component", "serve")}
 	s.metrics = newMetrics(o.Registry, reader, h, s.log)
-	s.endpoint = h.Endpoint(s.protocol())
+	s.endpoint = h.Endpoint(s.conversation)
 	s.routes = map[string]http.HandlerFunc{
 		"/ws":            s.websocket,
 		"/api/v1/drifts": s.list(wire.TopicDrifts),
 		"/api/v1/events": s.list(wire.TopicEvents),
-		"/api/v1/state":  s.states,
+		"/api/v1/state":  s.list(wire.TopicState),
 		"/api/v1/stats":  s.stats,
+		"/api/v1/stream": s.stream,
 		"/healthz":       s.healthz,
 		"/readyz":        s.readyz,
 		"/metrics":       s.metrics.handler(o.Registry).ServeHTTP,
@@ -98,8 +102,8 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 	if !known {
 		path = "other" // of what clients make up, metrics must not keep a list
 	}
-	if path == "/ws" {
-		s.handle(w, r, route) // the upgrade needs the connection itself
+	if path == "/ws" || path == "/api/v1/stream" {
+		s.handle(w, r, route) // the connection itself, for as long as it lasts
 		return
 	}
 	start := time.Now()

@@ -269,7 +269,7 @@ func TestRESTOfAnEmptyJournal(t *testing.T) {
 func TestRESTRefusals(t *testing.T) {
 	r := start(t, serve.Options{})
 	for path, mention := range map[string]string{
-		"/api/v1/drifts?severity=high":    `unknown parameter "severity": want limit or after`,
+		"/api/v1/drifts?severe=high":      `unknown parameter "severe": want limit, after, account, address`,
 		"/api/v1/stats?limit=1":           `unknown parameter "limit": none is known here`,
 		"/api/v1/state?x":                 `unknown parameter "x"`,
 		"/api/v1/drifts?limit=0":          `from 1 to 1000`,
@@ -545,18 +545,26 @@ func TestWhatIsWrongIsAnsweredAndTheSessionGoesOn(t *testing.T) {
 		`{"type":"subscribe"}`:              `no topic: want one of all, drifts, events, state, stats`,
 		`{"type":"subscribe","topic":"x"}`:  `unknown topic "x": want one of all`,
 		`{"type":"unsubscribe","topic":""}`: `no topic`,
-		`{"type":"subscribe","payload":1}`:  `want the topic beside the type`,
-		`{"type":"query"}`:                  `{"type":"query","payload":{"what":"drifts"`,
+		`{"type":"subscribe","payload":1}`:  `want since and epoch, or nothing, as in {"type":"subscribe"`,
+		`{"type":"subscribe","topic":"all","payload":{"from":"1-0"}}`:              `want since and epoch`,
+		`{"type":"subscribe","topic":"all","payload":{"since":"yesterday"}}`:       `since "yesterday": want the id of the last message seen`,
+		`{"type":"subscribe","topic":"all","payload":{"epoch":"E"}}`:               `since "": want the id`,
+		`{"type":"unsubscribe","topic":"all","payload":{"since":"1-0"}}`:           `unsubscribe knows no since`,
+		`{"type":"query","payload":{"what":"drifts","filter":{"sever":"high"}}}`:   `unknown filter "sever" for drifts: want account, address`,
+		`{"type":"query","payload":{"what":"drifts","filter":{"severity":[]}}}`:    `filter "severity" has no text`,
+		`{"type":"query","payload":{"what":"drifts","filter":{"severity":1}}}`:     `want what, filter, limit and after`,
+		`{"type":"query","payload":{"what":"stats","filter":{"severity":"high"}}}`: `unknown filter "severity": stats has none`,
+		`{"type":"query"}`:                                             `{"type":"query","payload":{"what":"drifts"`,
 		`{"type":"query","payload":{"what":"all"}}`:                    `unknown what "all"`,
 		`{"type":"query","payload":{"what":"drifts","limit":0}}`:       `from 1 to 1000`,
-		`{"type":"query","payload":{"what":"drifts","filter":"x"}}`:    `want what, limit and after`,
+		`{"type":"query","payload":{"what":"drifts","filter":"x"}}`:    `want what, filter, limit and after`,
 		`{"type":"query","payload":{"what":"drifts","after":"later"}}`: `after "later"`,
 		`{"type":"` + strings.Repeat("é", 500) + `"}`:                  `...`,
 	} {
 		s.send(text)
 		m := s.read()
 		sameMembers(t, "error", golden(t, "error"), m)
-		if message, _ := m["message"].(string); m["type"] != "error" || !strings.Contains(message, mention) || len(message) > 400 {
+		if message, _ := m["message"].(string); m["type"] != "error" || !strings.Contains(message, mention) || len(message) > 500 {
 			t.Errorf("%s: got %v, want an error that says %q", text, m, mention)
 		}
 	}

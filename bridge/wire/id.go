@@ -49,3 +49,32 @@ func (id *ID) UnmarshalText(text []byte) (err error) {
 	*id, err = ParseID(string(text))
 	return err
 }
+
+// Cursor is a place in the order of one journal: what a client has seen up to. The zero Cursor comes before every message of
+// any journal.
+type Cursor struct {
+	// Epoch is the journal's; "" where the client does not say and the one that is asked is meant.
+	Epoch string
+	ID    ID
+}
+
+// ParseCursor reads "<epoch>/<id>", or an id alone. The error quotes what was given.
+func ParseCursor(s string) (Cursor, error) {
+	epoch, text, ok := strings.Cut(s, "/")
+	if !ok {
+		epoch, text = "", s
+	}
+	id, err := ParseID(text)
+	if err != nil || ok && epoch == "" {
+		return Cursor{}, fmt.Errorf(`parse cursor %q: want "<milliseconds>-<n>" or "<epoch>/<milliseconds>-<n>"`, s)
+	}
+	return Cursor{epoch, id}, nil
+}
+
+// String writes the cursor as ParseCursor reads it.
+func (c Cursor) String() string {
+	if c.Epoch == "" {
+		return c.ID.String()
+	}
+	return c.Epoch + "/" + c.ID.String()
+}

@@ -190,23 +190,26 @@ const WelcomeMessage = "Connected to TFDrift-Falco WebSocket"
 
 // Gap tells that messages are missing here.
 type Gap struct {
-	Reason string `json:"reason"` // retention, other_journal or slow
+	// Reason is retention: the messages behind From up to To are no longer kept; or other_journal: From was not given by
+	// this journal, and everything that it keeps follows.
+	Reason string `json:"reason"`
 	From   ID     `json:"from,omitzero"`
 	To     ID     `json:"to,omitzero"`
 	Lost   int64  `json:"lost"` // how many, -1 when that is not known
 }
 
-// List is what REST answers: the newest first, Next is the "after" of the following page, zero at the end.
+// List is what REST answers: messages, the newest first, or states by URI. Next is the "after" of the following page, ""
+// at the end.
 type List struct {
 	Items []jsontext.Value `json:"items"`
-	Next  ID               `json:"next,omitzero"`
+	Next  string           `json:"next,omitzero"`
 }
 
 // QueryResult is the payload that answers a query: a List, and what it is of.
 type QueryResult struct {
 	What  Topic            `json:"what"` // drifts, events, state or stats
 	Items []jsontext.Value `json:"items"`
-	Next  ID               `json:"next,omitzero"`
+	Next  string           `json:"next,omitzero"`
 }
 
 // Ready is what the readiness endpoint answers.

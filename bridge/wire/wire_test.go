@@ -63,7 +63,7 @@ var messages = map[string]wire.Message{
 		Payload: wire.Event{
 			Verdict: wire.VerdictAttempted, Severity: "medium", Precision: wire.Touched, Address: "aws_iam_policy.example",
 			ResourceType: "aws_iam_policy", ResourceID: "ANPAI23HZ27SI6FQMGNQ2", User: "john.doe@example.com", Actor: actor,
-			Event: wire.Source{ID: "x", Name: "DeletePolicy", Source: "iam.amazonaws.com", Error: "AccessDenied"},
+			Event: wire.Source{ID: "x", Name: "DeletePolicy", Source: "iam.amazonaws.com", Region: "us-east-1", Account: "123456789012", Error: "AccessDenied"},
 			State: &state, Rule: "IAM Policy Changed",
 		},
 	},
@@ -101,7 +101,7 @@ var messages = map[string]wire.Message{
 	"query_result": {
 		Type: wire.TypeQueryResult, Timestamp: sent,
 		Payload: wire.QueryResult{
-			What: wire.TopicState, Items: []jsontext.Value{jsontext.Value(`{"uri":"file:///a"}`)}, Next: wire.ID{Millis: 2},
+			What: wire.TopicState, Items: []jsontext.Value{jsontext.Value(`{"uri":"file:///a"}`)}, Next: "file:///a",
 		},
 	},
 	"replayed": {
@@ -111,7 +111,7 @@ var messages = map[string]wire.Message{
 
 // documents are what REST answers beside messages.
 var documents = map[string]any{
-	"list":  wire.List{Items: []jsontext.Value{jsontext.Value(`{"type":"drift"}`)}, Next: wire.ID{Millis: 5, N: 1}},
+	"list":  wire.List{Items: []jsontext.Value{jsontext.Value(`{"type":"drift"}`)}, Next: "5-1"},
 	"state": wire.State{URI: state.URI, Serial: 42, Lineage: "0f9c1a", Terraform: "1.14.0", Resources: 17, Written: happened, Read: sent, Fault: "gone"},
 	"ready": wire.Ready{Checks: map[string]wire.Check{
 		"falco": {Degraded: true, Reason: "not connected"}, "journal": {Reason: "no space left"}, "states": {OK: true},
