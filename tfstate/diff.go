@@ -161,7 +161,7 @@ func leaves(o, n *Instance, red *Redactor) []AttributeChange {
 		case a != nil && b != nil && a.Kind() == '{' && b.Kind() == '{':
 			x, y := byName(membersOf(a)), byName(membersOf(b))
 			for _, name := range names(x, y) {
-				walk(p.member(name), x[name], y[name])
+				walk(p.Member(name), x[name], y[name])
 			}
 		case a != nil && b != nil && a.Kind() == '[' && b.Kind() == '[':
 			x, y := elementsOf(a), elementsOf(b)

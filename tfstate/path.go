@@ -60,7 +60,8 @@ func (p Path) steps() []step {
 	return all
 }
 
-func (p Path) member(name string) Path {
+// Member is the path of a member of what is at p: an attribute, or the value of a map's key.
+func (p Path) Member(name string) Path {
 	switch {
 	case !plain(name):
 		return p + Path("["+quoteKey(name)+"]")

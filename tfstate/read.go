@@ -375,7 +375,7 @@ func (p Path) marked(s jsontext.Value) (Path, bool) {
 	}
 	switch v.Kind() {
 	case '"':
-		return p.member(textOf(v)), true
+		return p.Member(textOf(v)), true
 	case '0':
 		if q := p + Path("["+string(v)+"]"); q.steps() != nil {
 			return q, true

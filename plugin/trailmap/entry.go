@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/tfdrift/tfdrift-falco/plugin/trail"
@@ -14,72 +15,89 @@ import (
 // byEntry resolves a call that the knowledge has an entry for. Members named in the request go to the first shape that
 // has them; a call without members goes to the first shape of which an instance exists.
 func (r *Resolver) byEntry(rec *trail.Record, e entry) []Target {
-	if len(e.Shapes) == 0 {
-		return r.touched(rec, first(rec.Request, e.ID))
+	if e.Nothing {
+		return nil
 	}
-	if len(e.Items) > 0 {
-		return r.byMembers(rec, e, first(rec.Request, e.ID))
+	c := newCall(rec)
+	ids := c.first(e.ID)
+	switch {
+	case len(e.Shapes) == 0:
+		return r.touched(rec, ids)
+	case len(e.Items) > 0:
+		return r.byMembers(c, e, ids)
 	}
 	for _, s := range e.Shapes {
-		var targets []Target
-		ids := s.ids(rec, e)
-		for _, id := range ids {
-			for _, v := range r.instances(rec, s, id) {
-				// What the call sets cannot be shared out among several named resources.
-				targets = append(targets, r.apply(rec, s, v, len(ids) == 1))
-			}
-		}
-		if len(targets) > 0 {
+		if targets := r.byShape(c, e, s, ids); len(targets) > 0 {
 			return targets
 		}
 	}
 	return nil
 }
 
-// ids are what identifies the shape's instances.
-func (s shape) ids(rec *trail.Record, e entry) []string {
-	if len(s.ID) > 0 {
-		return first(rec.Request, s.ID)
+func (r *Resolver) byShape(c call, e entry, s shape, ids []leaf) []Target {
+	if !c.when(s.When) {
+		return nil
 	}
-	return first(rec.Request, e.ID)
-}
-
-// first gives the texts at the first of the places that holds any.
-func first(request jsontext.Value, places []string) []string {
-	for _, place := range places {
-		if texts := scalars(at(request, place)); len(texts) > 0 {
-			return texts
+	if len(s.ID) > 0 {
+		ids = c.first(s.ID)
+	}
+	var targets []Target
+	for _, id := range ids {
+		for _, v := range r.instances(c, s, id) {
+			// What the call sets cannot be shared out among several named resources.
+			targets = append(targets, r.apply(c, s, v, len(ids) == 1 || e.Shared))
 		}
 	}
-	return nil
+	return targets
 }
 
 // instances are the instances of the shape that the identifier names, each once however many of its attributes hold it.
-func (r *Resolver) instances(rec *trail.Record, s shape, id string) []view {
+func (r *Resolver) instances(c call, s shape, id leaf) []view {
+	if s.Type == "" {
+		return r.whatever(c.rec, id)
+	}
 	var views []view
 	type instance struct {
 		state   string
 		address tfstate.Address
 	}
 	seen := map[instance]bool{}
-	for _, c := range r.inventory.Lookup(rec.Account(), rec.Region, id) {
-		a := c.Instance.Address
-		if a.Type != s.Type || a.Data || a.Deposed != "" {
-			continue
-		}
-		if s.Parent == "" && c.Role != inventory.Self || s.Parent != "" && string(c.Path) != s.Parent {
-			continue
-		}
-		k := instance{c.State, a}
-		if seen[k] || !has(c.Instance, s.Where) {
-			continue
-		}
-		seen[k] = true
-		if v := r.view(c, rec.EventTime); !v.stale() {
-			views = append(views, v)
+	for _, spelled := range spellings(id.text) {
+		for _, candidate := range r.inventory.Lookup(c.rec.Account(), c.rec.Region, spelled) {
+			k := instance{candidate.State, candidate.Instance.Address}
+			if !s.means(candidate) || seen[k] || elsewhere(id.text, candidate) || !c.matches(candidate.Instance, s.Match) {
+				continue
+			}
+			seen[k] = true
+			if v := r.view(candidate, c.rec.EventTime); !v.stale() {
+				views = append(views, v)
+			}
 		}
 	}
+	if s.Parent != "" && len(s.Match) == 0 && s.Tuple == "" && several(views) {
+		return nil
+	}
 	return views
+}
+
+// means reports a candidate of the shape.
+func (s shape) means(c inventory.Candidate) bool {
+	a := c.Instance.Address
+	switch {
+	case a.Type != s.Type, a.Data, a.Deposed != "":
+		return false
+	case s.Parent == "" && c.Role != inventory.Self, s.Parent != "" && string(c.Path) != s.Parent:
+		return false
+	}
+	return has(c.Instance, s.Where)
+}
+
+// several reports more than one resource, whatever number of states has each.
+func several(views []view) bool {
+	return slices.ContainsFunc(views, func(v view) bool {
+		a, b := v.candidate.Instance, views[0].candidate.Instance
+		return a.Address.Type != b.Address.Type || a.ID() != b.ID() || a.ID() == "" && a != b
+	})
 }
 
 func has(i *tfstate.Instance, where map[string]string) bool {
@@ -92,64 +110,136 @@ func has(i *tfstate.Instance, where map[string]string) bool {
 	return true
 }
 
-// apply makes the target for one instance of a shape without members.
-func (r *Resolver) apply(rec *trail.Record, s shape, v view, valuesCount bool) Target {
+// apply makes the target for one instance of a shape without members. Values that the request states count if they are for
+// this instance.
+func (r *Resolver) apply(c call, s shape, v view, valuesCount bool) Target {
 	t := v.target()
-	switch {
-	case s.Effect == effectDelete:
+	if s.Effect == effectDelete {
 		t.Deleted, t.Precision = true, v.gone()
 		return t
-	case s.Effect != effectSet || !valuesCount:
-		return t
 	}
-	same := tfstate.Equal
 	var attributes []Attribute
 	for _, set := range s.Set {
-		if set.As == asPolicy {
-			same = samePolicy
+		top, _, _ := strings.Cut(set.Attribute, "[")
+		if _, there := v.candidate.Instance.Get(tfstate.Path(top)); !there || !c.when(set.When) || set.From != "" && !valuesCount {
+			continue
 		}
-		a, given := v.assign(rec.Request, set)
-		if given {
-			attributes = append(attributes, a)
+		switch set.As {
+		case asMap, asMapAdded, asMapRemoved:
+			attributes = append(attributes, v.keys(c, set)...)
+		case asAdded, asRemoved:
+			attributes = append(attributes, v.elements(c, set)...)
+		default:
+			if a, given := v.assign(c, set); given {
+				attributes = append(attributes, a)
+			}
 		}
 	}
-	return r.finish(v, t, attributes, same)
+	return r.finish(v, t, attributes)
 }
 
-const asPolicy = "policy"
-
 // assign is what one assignment changes; given is false where the request does not speak of it.
-func (v view) assign(request jsontext.Value, set assignment) (a Attribute, given bool) {
+func (v view) assign(c call, set assignment) (a Attribute, given bool) {
 	a = Attribute{Path: tfstate.Path(set.Attribute)}
 	a.Old, a.OldKnown = v.old(a.Path)
 	if set.From == "" {
-		a.New, a.NewKnown = constant(set.Value), true
+		a.New, a.NewKnown = likeOld(a.Old, constant(set.Value)), set.Value != ""
 		return a, true
 	}
-	values := at(request, set.From)
-	if len(values) == 0 && set.Default != "" && len(at(request, around(set.From))) == 1 {
+	values := c.at(set.From)
+	if len(values) == 0 && set.defaults(c) {
 		if a.OldKnown && blank(a.Old) {
 			return a, false // a state that says nothing means the default
 		}
-		values = []jsontext.Value{constant(set.Default)}
+		a.New, a.NewKnown = likeOld(a.Old, constant(set.Default)), true
+		return a, true
 	}
-	if len(values) != 1 {
-		return a, len(values) > 1 // several values for one attribute: which one it took is not known
+	if len(values) == 0 {
+		return a, false
 	}
-	a.New, a.NewKnown = values[0], !hidden(values[0]) && values[0].IsValid()
-	switch spelled, other := set.Same[trail.Text(a.New)]; {
-	case !a.NewKnown:
-		a.New = nil
-	case set.As == asPolicy:
-		a.New = policyText(a.New)
-	case slices.Contains(set.None, trail.Text(a.New)) && a.OldKnown && blank(a.Old):
+	a.New, a.NewKnown = set.spelled(values, a)
+	if a.OldKnown && a.NewKnown && set.same(a.Old, a.New) {
 		a.New = a.Old
-	case other:
-		a.New = quote(spelled)
-	default:
-		a.New = likeOld(a.Old, a.New)
 	}
 	return a, true
+}
+
+// defaults reports whether the request leaves the value out of what it replaces as a whole.
+func (set assignment) defaults(c call) bool {
+	whole := set.Whole
+	if whole == "" {
+		whole = around(set.From)
+	}
+	return set.Default != "" && len(c.at(whole)) == 1
+}
+
+// spelled is the new value as the state would keep it.
+func (set assignment) spelled(values []jsontext.Value, a Attribute) (value jsontext.Value, known bool) {
+	if set.As == asSet {
+		return listOf(values), true
+	}
+	if len(values) != 1 || set.As == asOpaque {
+		return nil, false // several values for one attribute: which one it took is not known
+	}
+	value = values[0]
+	if one := elements(value); set.As == asPlain && len(one) == 1 {
+		value = one[0]
+	}
+	if hidden(value) || !value.IsValid() {
+		return nil, false
+	}
+	switch spelled, other := set.Same[trail.Text(value)]; {
+	case set.As == asPolicy || set.As == asJSON:
+		return policyText(value), true
+	case set.As == asName && inventory.Name(trail.Text(value)) != "":
+		return quote(inventory.Name(trail.Text(value))), true
+	case slices.Contains(set.None, trail.Text(value)) && a.OldKnown && blank(a.Old):
+		return a.Old, true
+	case other:
+		return likeOld(a.Old, quote(spelled)), true
+	}
+	return likeOld(a.Old, value), true
+}
+
+// same compares the attribute's old value with the new one.
+func (set assignment) same(old, value jsontext.Value) bool {
+	switch set.As {
+	case asPolicy:
+		return samePolicy(old, value)
+	case asJSON, asSet:
+		return sameDocument(old, value, "operator")
+	}
+	other, ok := set.Same[trail.Text(old)]
+	return tfstate.Equal(old, value) || ok && other == trail.Text(value)
+}
+
+// listOf is one list of all elements, those that are lists taken apart.
+func listOf(values []jsontext.Value) jsontext.Value {
+	all := []jsontext.Value{}
+	for _, v := range values {
+		all = append(all, elements(v)...)
+	}
+	text, _ := json.Marshal(all)
+	return text
+}
+
+// elements are the members of a list without order that came or went, one by one.
+func (v view) elements(c call, set assignment) []Attribute {
+	path := tfstate.Path(set.Attribute)
+	list, known := v.old(path)
+	had := scalars([]jsontext.Value{list})
+	var attributes []Attribute
+	for _, text := range scalars(c.at(set.From)) {
+		a := Attribute{Path: path, OldKnown: known, NewKnown: true, Member: text}
+		if slices.Contains(had, text) {
+			a.Old = quote(text)
+		}
+		if set.As == asAdded {
+			a.New = quote(text)
+		}
+		attributes = append(attributes, a)
+	}
+	return attributes
 }
 
 // around is the place of the object that holds the last name of a place.

@@ -2,7 +2,6 @@ package trailmap
 
 import (
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -21,11 +20,9 @@ func (r *Resolver) byIdentifier(rec *trail.Record) []Target {
 	}
 	all := leaves(rec.Request)
 	hits := r.hits(rec, all)
-	// Where the event's name speaks of a member, the others are what the call refers to.
-	action := strings.ToLower(rec.Action())
-	spoken := func(l leaf) bool { return l.stem() != "" && strings.Contains(action, l.stem()) }
-	if slices.ContainsFunc(all, spoken) {
-		hits = only(hits, func(h hit) bool { return spoken(h.leaf) })
+	// Where the event's name speaks of members, the call changes one of them; the others are what it refers to.
+	if subject := spoken(rec.Action(), all); subject != "" {
+		hits = only(hits, func(h hit) bool { return h.leaf.stem() == subject })
 	}
 	if len(hits) == 0 {
 		var named []leaf
@@ -49,21 +46,52 @@ func (r *Resolver) byIdentifier(rec *trail.Record) []Target {
 }
 
 // touched gives what each of some identifiers names, where it names one resource and no more.
-func (r *Resolver) touched(rec *trail.Record, ids []string) []Target {
+func (r *Resolver) touched(rec *trail.Record, ids []leaf) []Target {
 	var all []Target
 	for _, id := range ids {
-		var targets []Target
-		for _, h := range narrowed(rec, r.hits(rec, []leaf{{"", id}})) {
-			if v := r.view(h.candidate, rec.EventTime); !v.stale() {
-				targets = append(targets, v.target())
-			}
-		}
-		if targets = merge(targets); len(targets) == 1 {
-			all = append(all, targets...)
+		for _, v := range r.whatever(rec, id) {
+			all = append(all, v.target())
 		}
 	}
 	return all
 }
+
+// whatever is the one resource that an identifier names, of whatever type, in each state that has it.
+func (r *Resolver) whatever(rec *trail.Record, id leaf) []view {
+	var views []view
+	for _, h := range narrowed(rec, r.hits(rec, []leaf{id})) {
+		if v := r.view(h.candidate, rec.EventTime); !v.stale() {
+			views = append(views, v)
+		}
+	}
+	if several(views) {
+		return nil
+	}
+	return views
+}
+
+// spoken is the stem of the member whose thing a call changes, by the call's name: the first it speaks of, the longest of
+// those that begin there, but what stands behind "To" or "From" comes first (AddRoleToInstanceProfile: the profile). "" if
+// it speaks of none.
+func spoken(action string, all []leaf) string {
+	if cut := towards.FindStringIndex(action); cut != nil {
+		if subject := spoken(action[cut[1]-1:], all); subject != "" {
+			return subject
+		}
+	}
+	action = strings.ToLower(action)
+	subject, at := "", len(action)
+	for _, l := range all {
+		stem := l.stem()
+		if i := strings.Index(action, stem); stem != "" && i >= 0 && (i < at || i == at && len(stem) > len(subject)) {
+			subject, at = stem, i
+		}
+	}
+	return subject
+}
+
+// towards finds the word in a call's name behind which the changed thing stands.
+var towards = regexp.MustCompile(`[a-z](To|From)[A-Z]`)
 
 func makesNew(action string) bool {
 	return strings.HasPrefix(action, "Create") || strings.HasPrefix(action, "Run") || strings.HasPrefix(action, "Register")

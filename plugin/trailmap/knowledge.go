@@ -25,11 +25,22 @@ type document struct {
 }
 
 // entry says what one call means.
+//
+// It speaks of places in the call: names of members from the outside in, separated by dots. Lists on the way are entered, a
+// name's first letter may have either case, and the object that EC2 wraps some requests in (<Event>Request) does not count.
+// "response:" before a place means responseElements, and the place "account" is the record's account.
 type entry struct {
 	Source string `json:"source"` // eventSource
 	Event  string `json:"event"`  // the API operation, without version suffix
-	// ID has the places in requestParameters that identify the resource; the first that holds something counts.
-	ID []string `json:"id"`
+	// Also has other names that records give the same call.
+	Also []string `json:"also,omitzero"`
+	// Nothing says that the call changes no configuration, although its record is not marked as reading.
+	Nothing bool `json:"nothing,omitzero"`
+	// ID has the places that identify the resource, in any spelling: see spellings. The first that holds something counts.
+	ID []string `json:"id,omitzero"`
+	// Shared says that each of several resources named takes the same values. Without it, values are told only where the
+	// call names one.
+	Shared bool `json:"shared,omitzero"`
 	// Shapes are the forms in which Terraform may manage what the call changes, the most specific first. Without any, the
 	// call touches whatever resources it names.
 	Shapes []shape `json:"shapes,omitzero"`
@@ -42,16 +53,23 @@ type entry struct {
 
 // shape is one form in which Terraform manages the changed thing.
 type shape struct {
-	Type   string `json:"type"`
+	// Type is the resource type; "" stands for whatever resource the identifier names, by the rules of generic.go.
+	Type   string `json:"type,omitzero"`
 	Effect effect `json:"effect"`
+	// When has texts that places must hold for the shape to count: "*" is anything, "" nothing at all.
+	When map[string]string `json:"when,omitzero"`
 	// ID takes the place of the entry's for this shape.
 	ID []string `json:"id,omitzero"`
 	// Parent is the attribute that holds the identifier, for members of the resource the call names; "" means the
-	// instance is that resource itself.
+	// instance is that resource itself. Of several members, which only Match can tell apart, none is meant.
 	Parent string `json:"parent,omitzero"`
+	// Match has attributes that must say what the request says at the first of the places that holds something, in any
+	// spelling; of several texts there, one of them. Where the request says nothing, the attribute must say nothing, and one
+	// of all must be said.
+	Match map[string][]string `json:"match,omitzero"`
 	// Where are attribute values an instance must have.
 	Where map[string]string `json:"where,omitzero"`
-	// Set maps attributes to the places in the request where their new value stands.
+	// Set gives attributes their new values.
 	Set []assignment `json:"set,omitzero"`
 	// Tuple names how members are compared, Columns where a tuple's columns stand in the instance (below List, if that
 	// is not ""), Self the flag that stands for the parent's own identifier in the column of that name.
@@ -61,30 +79,58 @@ type shape struct {
 	Self    map[string]string `json:"self,omitzero"`
 }
 
-// assignment gives an attribute's new value: From is a place in the request, Value a constant. As "policy" compares IAM
-// policy documents and writes the value as the text Terraform keeps.
+// assignment gives an attribute's new value: From is a place, Value a constant; without either the attribute changes to a
+// value that is not known. An attribute that the instance does not have at all, as in another version of the provider, is
+// not told.
 type assignment struct {
-	Attribute string `json:"attribute"`
+	Attribute string `json:"attribute"` // with indexes: versioning_configuration[0].status
 	From      string `json:"from,omitzero"`
-	Value     string `json:"value,omitzero"`
-	As        string `json:"as,omitzero"`
-	// Default is the value that the call sets where the request has the object around From but not its last name.
+	Value     string `json:"value,omitzero"` // JSON, or else a text
+	As        form   `json:"as,omitzero"`
+	// When is as a shape's.
+	When map[string]string `json:"when,omitzero"`
+	// Default is the value that the call sets where From holds nothing, but Whole does: the object that the call replaces
+	// as a whole, by default the one around From.
 	Default string `json:"default,omitzero"`
+	Whole   string `json:"whole,omitzero"`
 	// Same maps other spellings of the value to the one Terraform keeps; None are values that mean none where the state has
 	// none.
 	Same map[string]string `json:"same,omitzero"`
 	None []string          `json:"none,omitzero"`
+	// All is the map that has, beside the map, further keys: those that the
+	// provider's default_tags give. A key that only this map has is told with its path.
+	All string `json:"all,omitzero"`
 }
+
+// form is how an attribute keeps a value, and how it is compared.
+type form string
+
+const (
+	asPlain   form = ""        // a scalar, whether quoted or not
+	asName    form = "name"    // the name, of which the request may have the ARN
+	asPolicy  form = "policy"  // an IAM policy document, kept as a text
+	asJSON    form = "json"    // any other document, kept as a text; lists have no order
+	asSet     form = "set"     // all elements of a list that has no order
+	asAdded   form = "added"   // elements that come into such a list, each told by itself
+	asRemoved form = "removed" // elements that are taken from such a list
+	asOpaque  form = "opaque"  // a value that the request has in a form of its own: changed, not known
+	// Maps are told key by key. A request has them as an object, as a list of objects with a key and a value, whatever the
+	// case of the names and also after "tag", or, to remove keys, as a list of keys.
+	asMap        form = "map"
+	asMapAdded   form = "map added"
+	asMapRemoved form = "map removed"
+)
 
 // effect is what the call does to a shape.
 type effect string
 
 const (
-	effectSet    effect = "set"    // gives attributes new values
-	effectAdd    effect = "add"    // adds members
-	effectRemove effect = "remove" // takes members away
-	effectDelete effect = "delete" // deletes the instance
-	effectTouch  effect = "touch"  // changes something that has no attribute
+	effectSet     effect = "set"     // gives attributes new values
+	effectAdd     effect = "add"     // adds members
+	effectReplace effect = "replace" // gives a member, which its tuple finds, the request's other columns
+	effectRemove  effect = "remove"  // takes members away
+	effectDelete  effect = "delete"  // deletes the instance
+	effectTouch   effect = "touch"   // changes something that has no attribute
 )
 
 // load reads all embedded files. An error is a fault in the data, named by file and entry.
@@ -118,16 +164,38 @@ func (k *knowledge) add(d document) error {
 		k.tuples[name] = t
 	}
 	for _, e := range d.Entries {
-		at := key{e.Source, e.Event}
-		if _, twice := k.entries[at]; twice {
-			return fmt.Errorf("entry %q %q stands twice", e.Source, e.Event)
-		}
 		for _, s := range e.Shapes {
-			if _, known := k.tuples[s.Tuple]; s.Tuple != "" && !known {
-				return fmt.Errorf("entry %q %q: unknown tuple %q", e.Source, e.Event, s.Tuple)
+			if err := k.check(s); err != nil {
+				return fmt.Errorf("entry %q %q: %w", e.Source, e.Event, err)
 			}
 		}
-		k.entries[at] = e
+		for _, event := range append([]string{e.Event}, e.Also...) {
+			at := key{e.Source, event}
+			if _, twice := k.entries[at]; twice {
+				return fmt.Errorf("entry %q %q stands twice", e.Source, event)
+			}
+			k.entries[at] = e
+		}
+	}
+	return nil
+}
+
+// check finds words in a shape that mean nothing.
+func (k *knowledge) check(s shape) error {
+	if _, known := k.tuples[s.Tuple]; s.Tuple != "" && !known {
+		return fmt.Errorf("unknown tuple %q", s.Tuple)
+	}
+	switch s.Effect {
+	case effectSet, effectAdd, effectReplace, effectRemove, effectDelete, effectTouch:
+	default:
+		return fmt.Errorf("unknown effect %q", s.Effect)
+	}
+	for _, set := range s.Set {
+		switch set.As {
+		case asPlain, asName, asPolicy, asJSON, asSet, asAdded, asRemoved, asOpaque, asMap, asMapAdded, asMapRemoved:
+		default:
+			return fmt.Errorf("attribute %q as %q: unknown form", set.Attribute, set.As)
+		}
 	}
 	return nil
 }

@@ -30,27 +30,31 @@ func policyText(v jsontext.Value) jsontext.Value {
 // order of statements, actions, resources and principals means nothing, actions have no case, a condition's values are
 // texts, and everyone is "*" or {"AWS": "*"}
 // (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html). What is no document is compared as it is.
-func samePolicy(a, b jsontext.Value) bool {
-	x, okX := canonicalPolicy(a)
-	y, okY := canonicalPolicy(b)
+func samePolicy(a, b jsontext.Value) bool { return sameDocument(a, b, "") }
+
+// sameDocument compares two documents, each a text or a value, as if they stood in a member of the name within: lists have no
+// order, and in "operator", where conditions stand, numbers and truth values are texts.
+func sameDocument(a, b jsontext.Value, within string) bool {
+	x, okX := canonicalDocument(a, within)
+	y, okY := canonicalDocument(b, within)
 	if !okX || !okY {
 		return tfstate.Equal(a, b)
 	}
 	return bytes.Equal(x, y)
 }
 
-func canonicalPolicy(v jsontext.Value) (jsontext.Value, bool) {
+func canonicalDocument(v jsontext.Value, within string) (jsontext.Value, bool) {
 	if v.Kind() == '"' {
 		v = jsontext.Value(trail.Text(v))
 	}
-	if v.Kind() != '{' {
+	if v.Kind() != '{' && v.Kind() != '[' {
 		return nil, false
 	}
 	var document any
 	if json.Unmarshal(v, &document) != nil {
 		return nil, false
 	}
-	text, err := json.Marshal(canonical("", document), json.Deterministic(true))
+	text, err := json.Marshal(canonical(within, document), json.Deterministic(true))
 	return text, err == nil
 }
 

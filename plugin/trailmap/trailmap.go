@@ -66,6 +66,8 @@ type Attribute struct {
 	// Member tells the members of one set apart, the same for one that came and one that went: a set's member is told
 	// with the path of the set, Old absent for one added, New absent for one removed. "" for a plain attribute.
 	Member string
+	// strict says that the empty text and an absent value are not the same, as for the keys of a map.
+	strict bool
 }
 
 // Resolver resolves records against one inventory.
@@ -164,13 +166,13 @@ func (v view) target() Target {
 }
 
 // finish sets the precision from what is known of the attributes, drops those that did not change, and redacts the rest.
-func (r *Resolver) finish(v view, t Target, attributes []Attribute, same func(a, b jsontext.Value) bool) Target {
+func (r *Resolver) finish(v view, t Target, attributes []Attribute) Target {
 	precision := Exact
 	for _, a := range attributes {
-		if a.OldKnown && a.NewKnown && a.Member == "" && blank(a.Old) && blank(a.New) {
+		if a.OldKnown && a.NewKnown && !a.strict && a.Member == "" && blank(a.Old) && blank(a.New) {
 			continue
 		}
-		if a.OldKnown && a.NewKnown && (same(a.Old, a.New) || redacted(a.New) && tfstate.Equal(r.redact(a.Old), a.New)) {
+		if a.OldKnown && a.NewKnown && (tfstate.Equal(a.Old, a.New) || redacted(a.New) && tfstate.Equal(r.redact(a.Old), a.New)) {
 			continue
 		}
 		if !a.OldKnown || !a.NewKnown {

@@ -2,7 +2,9 @@ package trailmap_test
 
 import (
 	"context"
+	"flag"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,6 +22,9 @@ import (
 
 // written is when a case's first state was written; each further one a minute later. Records are made at their own time.
 var written = time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC)
+
+// update writes what the cases resolve to into them; read the difference before it is kept.
+var update = flag.Bool("update", false, "write testdata")
 
 // TestCases runs testdata/*.txtar: states (*.tfstate, in order), one record (record.json), and what it must resolve to.
 func TestCases(t *testing.T) {
@@ -57,7 +62,15 @@ func TestCases(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(want, spell(r.Resolve(rec))); diff != "" {
+			got := spell(r.Resolve(rec))
+			if *update {
+				archive.Files[len(archive.Files)-1].Data = []byte(got)
+				if err := os.WriteFile(path, txtar.Format(archive), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("resolution (-want +got):\n%s", diff)
 			}
 		})

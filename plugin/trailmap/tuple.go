@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -20,14 +21,23 @@ type tuple struct {
 	// Key are the columns that every atom has, Values those of which an atom has one.
 	Key    []string `json:"key"`
 	Values []string `json:"values"`
+	// More are columns that are told with a member, and set by effect "replace", but not compared.
+	More []string `json:"more,omitzero"`
+	// Scalar says that a member of a list has one value in each column, not a list of them.
+	Scalar bool `json:"scalar,omitzero"`
 	// Request has the places of each column below one item of the request; the first that holds something counts.
 	Request map[string][]string `json:"request"`
+	// Untold are places below one item whose values no column tells, each with the place that tells them where it has as many
+	// values. With any left, what is told of a list is not all.
+	Untold map[string]string `json:"untold,omitzero"`
 	// Same maps other spellings of a column's value to the one compared.
 	Same map[string]map[string]string `json:"same,omitzero"`
 	// Only has, by column, the values under which further key columns mean anything.
 	Only map[string]meaning `json:"only,omitzero"`
 	// Prefixes are the columns that hold address ranges, which the API keeps in their canonical form.
 	Prefixes []string `json:"prefixes,omitzero"`
+	// Owned are the columns whose values Terraform may write with their account before them: 123456789012/sg-0a1b2c3d.
+	Owned []string `json:"owned,omitzero"`
 	// Evidence is where the facts come from.
 	Evidence string `json:"evidence"`
 }
@@ -75,6 +85,9 @@ func (t tuple) atoms(get func(column string) []string) []atom {
 
 func (t tuple) same(column, text string) string {
 	text = strings.ToLower(text)
+	if _, bare, has := strings.Cut(text, "/"); has && slices.Contains(t.Owned, column) {
+		text = bare
+	}
 	if other, ok := t.Same[column][text]; ok {
 		return other
 	}
@@ -88,36 +101,42 @@ func (t tuple) same(column, text string) string {
 
 // item is one member of the request with those of its atoms that no shape has claimed yet.
 type item struct {
-	value jsontext.Value
-	atoms []atom
+	value  jsontext.Value
+	atoms  []atom
+	untold bool // it says more than the atoms do
 }
 
 // byMembers resolves calls that add members to a list or take them away.
-func (r *Resolver) byMembers(rec *trail.Record, e entry, ids []string) []Target {
+func (r *Resolver) byMembers(c call, e entry, ids []leaf) []Target {
 	var targets []Target
 	for _, id := range ids {
-		targets = append(targets, r.membersOf(rec, e, id)...)
+		targets = append(targets, r.membersOf(c, e, id)...)
 	}
 	return targets
 }
 
-func (r *Resolver) membersOf(rec *trail.Record, e entry, parent string) []Target {
-	values := e.items(rec.Request)
+func (r *Resolver) membersOf(c call, e entry, parent leaf) []Target {
+	values := e.items(c)
 	var targets []Target
 	claimed := map[string]bool{}
 	for _, s := range e.Shapes {
+		if !c.when(s.When) {
+			continue
+		}
+		views := r.named(c, s, parent)
+		if s.Tuple == "" && len(views) > 0 { // the request names them, or they match it: that explains all of it
+			for _, v := range views {
+				targets = append(targets, r.apply(c, s, v, true))
+			}
+			break
+		}
 		t := r.knowledge.tuples[s.Tuple]
 		items := unclaimed(t, values, claimed)
-		for _, v := range r.named(rec, s, parent) {
-			switch {
-			case s.Tuple == "":
-				targets = append(targets, r.apply(rec, s, v, true))
-			case s.List != "":
-				targets = append(targets, r.inList(s, t, v, parent, items, claimed))
-			default:
-				if target, hit := r.asInstance(s, t, v, parent, items, claimed); hit {
-					targets = append(targets, target)
-				}
+		for _, v := range views {
+			if s.List != "" {
+				targets = append(targets, r.inList(s, t, v, parent.text, items, claimed))
+			} else if target, hit := r.asInstance(s, t, v, parent.text, items, claimed); hit {
+				targets = append(targets, target)
 			}
 		}
 	}
@@ -125,22 +144,22 @@ func (r *Resolver) membersOf(rec *trail.Record, e entry, parent string) []Target
 }
 
 // named are the shape's instances: those that its own identifiers name, else those of the parent.
-func (r *Resolver) named(rec *trail.Record, s shape, parent string) []view {
+func (r *Resolver) named(c call, s shape, parent leaf) []view {
 	if len(s.ID) == 0 {
-		return r.instances(rec, s, parent)
+		return r.instances(c, s, parent)
 	}
 	var views []view
-	for _, id := range first(rec.Request, s.ID) {
-		views = append(views, r.instances(rec, s, id)...)
+	for _, id := range c.first(s.ID) {
+		views = append(views, r.instances(c, s, id)...)
 	}
 	return views
 }
 
 // items are the members the request speaks of.
-func (e entry) items(request jsontext.Value) []jsontext.Value {
+func (e entry) items(c call) []jsontext.Value {
 	var values []jsontext.Value
 	for _, place := range e.Items {
-		for _, v := range at(request, place) {
+		for _, v := range c.at(place) {
 			values = append(values, elements(v)...)
 		}
 		if len(values) > 0 {
@@ -162,13 +181,35 @@ func telling(targets []Target) []Target {
 func unclaimed(t tuple, values []jsontext.Value, claimed map[string]bool) []item {
 	var items []item
 	for _, v := range values {
-		atoms := t.atoms(func(column string) []string { return first(v, t.Request[column]) })
+		atoms := t.atoms(func(column string) []string { return firstOf(v, t.Request[column]) })
 		atoms = slices.DeleteFunc(atoms, func(a atom) bool { return claimed[a.text] })
-		if len(atoms) > 0 {
-			items = append(items, item{v, atoms})
+		it := item{v, atoms, t.leavesOut(v)}
+		if len(atoms) > 0 || it.untold {
+			items = append(items, it)
 		}
 	}
 	return items
+}
+
+// leavesOut reports an item with values that no column tells.
+func (t tuple) leavesOut(v jsontext.Value) bool {
+	for place, told := range t.Untold {
+		n := len(scalars(at(v, place)))
+		if n > 0 && (told == "" || n > len(scalars(at(v, told)))) {
+			return true
+		}
+	}
+	return false
+}
+
+// firstOf gives the texts at the first of the places below a value that holds any.
+func firstOf(v jsontext.Value, places []string) []string {
+	for _, place := range places {
+		if texts := scalars(at(v, place)); len(texts) > 0 {
+			return texts
+		}
+	}
+	return nil
 }
 
 // columns reads a tuple's columns from a value of the state.
@@ -213,7 +254,7 @@ func (r *Resolver) asInstance(s shape, t tuple, v view, parent string, items []i
 		target.Deleted, target.Precision = true, v.gone()
 	default:
 		gone := slices.DeleteFunc(slices.Clone(own), func(a atom) bool { return !named[a.text] })
-		target = r.finish(v, target, v.lost(s, gone), tfstate.Equal)
+		target = r.finish(v, target, v.lost(s, gone))
 	}
 	return target, true
 }
@@ -240,14 +281,14 @@ func valuesOf(atoms []atom, column string) []string {
 	return values
 }
 
-// keep is a list with only the values named left in it.
-func keep(list jsontext.Value, values []string) jsontext.Value {
+// keep is a list with only the values named left in it, whatever their spelling in a column.
+func (t tuple) keep(list jsontext.Value, column string, values []string) jsontext.Value {
 	if list.Kind() != '[' && len(values) == 0 {
 		return jsontext.Value("null")
 	}
 	kept := []jsontext.Value{}
 	for _, e := range elements(list) {
-		if slices.Contains(values, strings.ToLower(trail.Text(e))) {
+		if slices.Contains(values, t.same(column, trail.Text(e))) {
 			kept = append(kept, e)
 		}
 	}
@@ -263,19 +304,32 @@ func (r *Resolver) inList(s shape, t tuple, v view, parent string, items []item,
 	switch {
 	case s.Effect == effectAdd:
 		attributes = added(s, t, list, known, parent, items)
+	case s.Effect == effectReplace:
+		attributes = replaced(s, t, list, known, parent, items)
 	case known:
 		attributes = removed(s, t, list, parent, items)
 	default:
 		for _, it := range items {
-			attributes = append(attributes, Attribute{Path: tfstate.Path(s.List), NewKnown: true, Member: identity(it.atoms)})
+			if len(it.atoms) > 0 {
+				attributes = append(attributes, Attribute{Path: tfstate.Path(s.List), NewKnown: true, Member: identity(it.atoms)})
+			}
 		}
 	}
-	for _, it := range items {
+	for i, it := range items {
+		if it.untold {
+			attributes = append(attributes, s.untold(i))
+		}
 		for _, a := range it.atoms {
 			claimed[a.text] = true
 		}
 	}
-	return r.finish(v, v.target(), attributes, tfstate.Equal)
+	return r.finish(v, v.target(), attributes)
+}
+
+// untold stands for a member of which the request says more than is understood.
+func (s shape) untold(number int) Attribute {
+	coming := s.Effect != effectRemove
+	return Attribute{Path: tfstate.Path(s.List), OldKnown: coming, NewKnown: !coming, Member: "untold " + strconv.Itoa(number)}
 }
 
 func added(s shape, t tuple, list jsontext.Value, known bool, parent string, items []item) []Attribute {
@@ -287,6 +341,9 @@ func added(s shape, t tuple, list jsontext.Value, known bool, parent string, ite
 	}
 	var attributes []Attribute
 	for _, it := range items {
+		if len(it.atoms) == 0 {
+			continue
+		}
 		fresh := slices.DeleteFunc(slices.Clone(it.atoms), func(a atom) bool { return had[a.text] })
 		element := s.element(t, it, fresh)
 		a := Attribute{Path: tfstate.Path(s.List), New: element, NewKnown: true, OldKnown: known, Member: identity(it.atoms)}
@@ -314,17 +371,64 @@ func (s shape) element(t tuple, it item, atoms []atom) jsontext.Value {
 		atoms = it.atoms
 	}
 	members := map[string]any{}
-	for _, column := range t.Key {
-		for _, place := range t.Request[column] {
-			if values := at(it.value, place); len(values) > 0 && s.Columns[column] != "" {
-				members[s.Columns[column]] = values[0]
-				break
+	for _, columns := range [][]string{t.Key, t.More} {
+		for _, column := range columns {
+			if value := t.in(it.value, column); value != nil && s.Columns[column] != "" {
+				members[s.Columns[column]] = value
 			}
 		}
 	}
 	for _, column := range t.Values {
-		if values := valuesOf(atoms, column); len(values) > 0 && s.Columns[column] != "" {
+		switch values := valuesOf(atoms, column); {
+		case len(values) == 0 || s.Columns[column] == "":
+		case t.Scalar:
+			members[s.Columns[column]] = t.in(it.value, column)
+		default:
 			members[s.Columns[column]] = values
+		}
+	}
+	text, _ := json.Marshal(members, json.Deterministic(true))
+	return text
+}
+
+// in is the value of a column in an item of the request, nil if there is none.
+func (t tuple) in(item jsontext.Value, column string) jsontext.Value {
+	for _, place := range t.Request[column] {
+		if values := at(item, place); len(values) > 0 {
+			return values[0]
+		}
+	}
+	return nil
+}
+
+// replaced gives members that the request names their further columns anew.
+func replaced(s shape, t tuple, list jsontext.Value, known bool, parent string, items []item) []Attribute {
+	var attributes []Attribute
+	for _, it := range items {
+		a := Attribute{Path: tfstate.Path(s.List), OldKnown: known, New: s.element(t, it, nil), NewKnown: true, Member: identity(it.atoms)}
+		for _, e := range elements(list) {
+			own := t.atoms(s.columns(e, parent))
+			if slices.ContainsFunc(it.atoms, func(named atom) bool { return slices.Contains(own, named) }) {
+				a.Old, a.New = e, s.renewed(t, e, it.value)
+			}
+		}
+		attributes = append(attributes, a)
+	}
+	return attributes
+}
+
+// renewed is a member with the further columns of a request; a text of them that the request leaves out becomes empty.
+func (s shape) renewed(t tuple, e, request jsontext.Value) jsontext.Value {
+	members := map[string]jsontext.Value{}
+	trail.Members(e, func(name []byte, value jsontext.Value) { members[string(name)] = value })
+	for _, column := range t.More {
+		attribute := s.Columns[column]
+		switch value := t.in(request, column); {
+		case attribute == "":
+		case value != nil:
+			members[attribute] = likeOld(members[attribute], value)
+		case members[attribute].Kind() == '"':
+			members[attribute] = quote("")
 		}
 	}
 	text, _ := json.Marshal(members, json.Deterministic(true))
@@ -347,19 +451,19 @@ func removed(s shape, t tuple, list jsontext.Value, parent string, items []item)
 		}
 		went := slices.DeleteFunc(slices.Clone(own), func(a atom) bool { return !gone[a.text] })
 		attributes = append(attributes, Attribute{
-			Path: tfstate.Path(s.List), Old: s.reduced(e, own, went, parent), OldKnown: true, NewKnown: true, Member: identity(went),
+			Path: tfstate.Path(s.List), Old: s.reduced(t, e, own, went, parent), OldKnown: true, NewKnown: true, Member: identity(went),
 		})
 	}
 	return attributes
 }
 
 // reduced is a member of which only some atoms are left.
-func (s shape) reduced(e jsontext.Value, own, left []atom, parent string) jsontext.Value {
+func (s shape) reduced(t tuple, e jsontext.Value, own, left []atom, parent string) jsontext.Value {
 	members := map[string]jsontext.Value{}
 	trail.Members(e, func(name []byte, value jsontext.Value) { members[string(name)] = value })
 	for column, attribute := range s.Columns {
 		if was, is := valuesOf(own, column), valuesOf(left, column); len(was) != len(is) {
-			members[attribute] = keep(members[attribute], is)
+			members[attribute] = t.keep(members[attribute], column, is)
 			if flag := s.Self[column]; flag != "" && slices.Contains(was, parent) && !slices.Contains(is, parent) {
 				members[flag] = jsontext.Value("false")
 			}

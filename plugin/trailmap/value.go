@@ -32,18 +32,39 @@ func at(v jsontext.Value, place string) []jsontext.Value {
 	name, rest, _ := strings.Cut(place, ".")
 	var found []jsontext.Value
 	for _, e := range elements(v) {
-		if member, ok := trail.Member(e, name); ok {
-			found = append(found, at(member, rest)...)
-		}
+		found = append(found, at(member(e, name), rest)...)
 	}
 	return found
 }
 
-// scalars are the texts of scalar values, and of the elements of lists of them.
+// member is the member of an object under a name, else under the name with its first letter in the other case; nil if
+// there is none.
+func member(v jsontext.Value, name string) jsontext.Value {
+	var exact, other jsontext.Value
+	trail.Members(v, func(n []byte, value jsontext.Value) {
+		switch {
+		case len(n) != len(name) || len(n) == 0 || string(n[1:]) != name[1:]:
+		case n[0] == name[0]:
+			exact = value
+		case n[0]^name[0] == 'a'^'A':
+			other = value
+		}
+	})
+	if exact != nil {
+		return exact
+	}
+	return other
+}
+
+// scalars are the texts of scalar values, and of the elements of lists of them. EC2 writes the elements of some lists with
+// their number, as {"tag":1,"content":"fl-..."}.
 func scalars(values []jsontext.Value) []string {
 	var texts []string
 	for _, v := range values {
 		for _, e := range elements(v) {
+			if e.Kind() == '{' {
+				e = member(e, "content")
+			}
 			if s := trail.Text(e); s != "" {
 				texts = append(texts, s)
 			}
@@ -91,7 +112,7 @@ func isScalar(v jsontext.Value) bool { return v.Kind() == '"' || v.Kind() == '0'
 
 func isBool(v jsontext.Value) bool { return v.Kind() == 't' || v.Kind() == 'f' }
 
-// blank reports what Terraform does not tell apart: absent, null and the empty text.
+// blank reports what Terraform does not tell apart: absent, null, the empty text and the empty list.
 func blank(v jsontext.Value) bool {
-	return v == nil || v.Kind() == 'n' || v.Kind() == '"' && trail.Text(v) == ""
+	return v == nil || v.Kind() == 'n' || v.Kind() == '"' && trail.Text(v) == "" || v.Kind() == '[' && len(trail.Elements(v)) == 0
 }

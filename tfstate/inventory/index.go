@@ -210,7 +210,7 @@ func identifiers(i *tfstate.Instance, each func(name string, role Role, id strin
 			return
 		}
 		each(name, role, value)
-		if short := shorter(value); short != "" && short != value {
+		if short := Name(value); short != "" && short != value {
 			each(name, role, short)
 		}
 	})
@@ -250,8 +250,9 @@ func roleOf(name, value, id string) Role {
 	return Reference
 }
 
-// shorter is the name within an identifier: at the end of an ARN, or of the URL of a queue. "" if there is none.
-func shorter(value string) string {
+// Name is the name within an identifier: at the end of an ARN, or of the URL of a queue. "" if there is none. What has a name
+// is found by it too.
+func Name(value string) string {
 	switch {
 	case strings.HasPrefix(value, "arn:"):
 		parts := strings.SplitN(value, ":", 6)

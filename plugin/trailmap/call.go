@@ -1,0 +1,162 @@
+package trailmap
+
+import (
+	"bytes"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tfdrift/tfdrift-falco/plugin/trail"
+	"github.com/tfdrift/tfdrift-falco/tfstate"
+	"github.com/tfdrift/tfdrift-falco/tfstate/inventory"
+)
+
+// call is what a record says of the call, ready to be asked for places: see entry.
+type call struct {
+	rec               *trail.Record
+	request, response jsontext.Value
+}
+
+func newCall(rec *trail.Record) call {
+	return call{rec, unwrapped(rec.Request, "Request", "Req"), unwrapped(rec.Response, "Response")}
+}
+
+// unwrapped is what stands in an object's only member, if that has the name of a wrapper:
+// {"DeleteFlowLogsRequest":{"FlowLogId":...}}.
+func unwrapped(v jsontext.Value, suffixes ...string) jsontext.Value {
+	_, rest, _ := bytes.Cut(v, []byte{'"'})
+	first, _, _ := bytes.Cut(rest, []byte{'"'})
+	if !slices.ContainsFunc(suffixes, func(s string) bool { return bytes.HasSuffix(first, []byte(s)) }) {
+		return v
+	}
+	inner, n := v, 0
+	trail.Members(v, func(_ []byte, value jsontext.Value) { inner, n = value, n+1 })
+	if n != 1 || inner.Kind() != '{' {
+		return v
+	}
+	return inner
+}
+
+// at gives the values at a place.
+func (c call) at(place string) []jsontext.Value {
+	if place == "account" {
+		return []jsontext.Value{quote(c.rec.Account())}
+	}
+	if rest, ok := strings.CutPrefix(place, "response:"); ok {
+		return at(c.response, rest)
+	}
+	return at(c.request, place)
+}
+
+// first gives the texts at the first of the places that holds any, with the last name of that place.
+func (c call) first(places []string) []leaf {
+	for _, place := range places {
+		texts := scalars(c.at(place))
+		if len(texts) == 0 {
+			continue
+		}
+		all := make([]leaf, len(texts))
+		for i, text := range texts {
+			all[i] = leaf{place[strings.LastIndexAny(place, ".:")+1:], text}
+		}
+		return all
+	}
+	return nil
+}
+
+// when reports whether the places hold what they must.
+func (c call) when(conditions map[string]string) bool {
+	for place, want := range conditions {
+		values := c.at(place)
+		switch want {
+		case "":
+			if len(values) > 0 {
+				return false
+			}
+		case "*":
+			if len(values) == 0 {
+				return false
+			}
+		default:
+			if !slices.Contains(scalars(values), want) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// matches reports whether an instance says what the request says: see shape.Match.
+func (c call) matches(i *tfstate.Instance, match map[string][]string) bool {
+	said := len(match) == 0
+	for attribute, places := range match {
+		v, _ := i.Get(tfstate.Path(attribute))
+		own := trail.Text(v)
+		texts := c.first(places)
+		if len(texts) == 0 {
+			if own != "" && own != "false" {
+				return false
+			}
+			continue
+		}
+		said = true
+		if !slices.ContainsFunc(texts, func(l leaf) bool { return sameName(l.text, own) }) {
+			return false
+		}
+	}
+	return said
+}
+
+// sameName reports whether two texts name the same: a name and its ARN, two spellings of an address range.
+func sameName(a, b string) bool {
+	if a == b || slices.Contains(spellings(a), b) || slices.Contains(spellings(b), a) {
+		return b != ""
+	}
+	p, errA := netip.ParsePrefix(a)
+	q, errB := netip.ParsePrefix(b)
+	return errA == nil && errB == nil && p.Masked() == q.Masked()
+}
+
+// functionName is how Lambda takes a function beside its ARN: the end of the ARN, with or without the account, or the name,
+// each with a version or an alias behind it (https://docs.aws.amazon.com/lambda/latest/api/API_GetFunction.html).
+var functionName = regexp.MustCompile(`^(?:(?:\d{12}:)?function:)?([A-Za-z0-9_-]+)(?::[A-Za-z0-9_$-]+)?$`)
+
+// spellings are the forms under which a state may hold an identifier that a request has, the request's own first: an ARN's
+// name, without the version or alias of a function or the ":*" of a log group, the name at the end of a queue's URL.
+func spellings(id string) []string {
+	all := []string{id}
+	add := func(s string) {
+		if s != "" && !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	switch {
+	case strings.HasPrefix(id, "arn:"):
+		arn := strings.TrimSuffix(id, ":*")
+		if parts := strings.SplitN(arn, ":", 8); len(parts) == 8 && parts[5] == "function" {
+			arn = strings.Join(parts[:7], ":")
+		}
+		add(arn)
+		add(inventory.Name(arn))
+	case strings.HasPrefix(id, "https:"):
+		add(inventory.Name(id))
+	case strings.Contains(id, ":"):
+		if m := functionName.FindStringSubmatch(id); m != nil {
+			add(m[1])
+		}
+	}
+	return all
+}
+
+// elsewhere reports an ARN of another account or region than the instance's.
+func elsewhere(id string, c inventory.Candidate) bool {
+	parts := strings.SplitN(id, ":", 6)
+	if len(parts) < 6 || parts[0] != "arn" {
+		return false
+	}
+	differ := func(said, is string) bool { return said != "" && is != "" && said != is }
+	return differ(parts[3], c.Region) || differ(parts[4], c.Account) && parts[4] != "aws"
+}

@@ -1,0 +1,122 @@
+package trailmap
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tfdrift/tfdrift-falco/plugin/trail"
+	"github.com/tfdrift/tfdrift-falco/tfstate"
+)
+
+// pair is a key of a map with its value; nil where the request names the key alone.
+type pair struct {
+	key   string
+	value jsontext.Value
+}
+
+// pairs reads a map, in any of the forms that requests have.
+func pairs(values []jsontext.Value) []pair {
+	var all []pair
+	for _, v := range values {
+		listed := v.Kind() == '['
+		for _, e := range elements(v) {
+			switch p, is := pairOf(e); {
+			case is && (listed || p.value != nil):
+				all = append(all, p)
+			case e.Kind() == '{':
+				trail.Members(e, func(name []byte, value jsontext.Value) {
+					if string(name) != "xmlns" {
+						all = append(all, pair{string(name), value})
+					}
+				})
+			case trail.Text(e) != "":
+				all = append(all, pair{key: trail.Text(e)})
+			}
+		}
+	}
+	return all
+}
+
+// pairOf reads {"key":"a","value":"b"}, and Key, tagKey, TagKey.
+func pairOf(v jsontext.Value) (p pair, is bool) {
+	trail.Members(v, func(name []byte, value jsontext.Value) {
+		switch strings.TrimPrefix(strings.ToLower(string(name)), "tag") {
+		case "key":
+			p.key, is = trail.Text(value), value.Kind() == '"'
+		case "value":
+			p.value = value
+		}
+	})
+	return p, is
+}
+
+// keys are the keys of a map that a call sets or removes, one by one.
+func (v view) keys(c call, set assignment) []Attribute {
+	values := c.at(set.From)
+	if set.From == "" {
+		values = []jsontext.Value{constant(set.Value)}
+	}
+	given := pairs(values)
+	var attributes []Attribute
+	named := map[string]bool{}
+	for _, p := range given {
+		named[p.key] = true
+		a := v.key(set, p.key)
+		switch {
+		case set.As != asMapRemoved:
+			a.New, a.NewKnown = p.value, !hidden(p.value)
+			if p.value == nil || p.value.Kind() == 'n' {
+				a.New = quote("") // a key without a value has the empty one
+			}
+		case p.value == nil || a.OldKnown && tfstate.Equal(a.Old, p.value):
+			a.NewKnown = true
+		case a.OldKnown: // a key with another value stays
+			a.New, a.NewKnown = a.Old, true
+		}
+		if !a.NewKnown {
+			a.New = nil
+		}
+		attributes = append(attributes, a)
+	}
+	if set.As != asMap || len(values) == 0 {
+		return attributes
+	}
+	for _, key := range v.had(set) {
+		if !named[key] {
+			a := v.key(set, key)
+			a.NewKnown = true
+			attributes = append(attributes, a)
+		}
+	}
+	return attributes
+}
+
+// key is a key's attribute with its old value: in the map itself, else in the one that has further keys.
+func (v view) key(set assignment, key string) Attribute {
+	a := Attribute{Path: tfstate.Path(set.Attribute).Member(key), strict: true}
+	a.Old, a.OldKnown = v.old(a.Path)
+	if set.All == "" || !a.OldKnown || a.Old != nil {
+		return a
+	}
+	further := Attribute{Path: tfstate.Path(set.All).Member(key), strict: true}
+	if further.Old, further.OldKnown = v.old(further.Path); further.OldKnown && further.Old != nil {
+		return further
+	}
+	return a
+}
+
+// had are the keys before the event, sorted; none where that is not known.
+func (v view) had(set assignment) []string {
+	all := map[string]bool{}
+	for _, attribute := range []string{set.Attribute, set.All} {
+		if attribute == "" {
+			continue
+		}
+		old, _ := v.old(tfstate.Path(attribute))
+		trail.Members(old, func(name []byte, _ jsontext.Value) { all[string(name)] = true })
+	}
+	return slices.Sorted(maps.Keys(all))
+}
