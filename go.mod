@@ -20,6 +20,7 @@ require (
 	go.uber.org/goleak v1.3.0 // tests: no goroutine stays behind
 	go.yaml.in/yaml/v3 v3.0.6 // configuration and rules files
 	golang.org/x/sync v0.24.0 // groups of goroutines with one error
+	golang.org/x/text v0.43.0 // records in UTF-16
 	golang.org/x/time v0.14.0 // how many messages a client may send
 	google.golang.org/grpc v1.85.0 // what client-go stands on; the tests' server
 	google.golang.org/protobuf v1.36.12 // tests: recorded messages
@@ -40,7 +41,6 @@ require (
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
 	golang.org/x/net v0.61.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
-	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/tools v0.52.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20261019180522-ce908d29299b // indirect
 	modernc.org/libc v1.79.0 // indirect

@@ -43,10 +43,11 @@ type Stats struct {
 	Records uint64 // handed over
 	Bytes   uint64 // of these records
 	Files   uint64 // read at least in part
-	// Faults counts what could not be read, by kind: truncated, not_json, gzip, too_large, unreadable, missing, panic; notify
-	// where the file system cannot tell of changes, so that only polling finds them.
+	// Faults counts what could not be read, by kind: truncated, not_json, gzip, too_large, no_file (a pipe or a device),
+	// unreadable, missing, panic; notify where the file system cannot tell of changes, so that only polling finds them.
 	Faults map[string]uint64
-	// Aside counts JSON that is not a record, by kind: notification, digest, envelope, unknown.
+	// Aside counts JSON that is not handed over, by kind: notification, digest, envelope, unknown; repeated for records of a
+	// file that was copied anew over itself.
 	Aside map[string]uint64
 }
 
@@ -58,10 +59,12 @@ type Feed struct {
 	passes  int              // walks so far, owned by Run
 	reading time.Duration    // of the time since the walk began, owned by Run
 	files   map[fileID]*file // owned by Run; kept over calls, so that a second Run repeats nothing
+	recent  recent           // owned by Run
+	foreign int              // files passed over for their names in the first walk, owned by Run
 
 	mu    sync.Mutex // guards what follows
 	stats Stats
-	told  map[string]bool // faults already logged, by cause
+	told  map[string]map[string]bool // faults already logged, by path and kind
 }
 
 // Open prepares a feed from a path or a file:// URI: a file, which may have any name, or a directory with all files in
@@ -86,9 +89,17 @@ func Open(uri string, options Options) (*Feed, error) {
 		options.Poll = 2 * time.Second
 	}
 	return &Feed{
-		path: path, watch: watch, options: options, files: map[fileID]*file{}, told: map[string]bool{},
+		path: path, watch: watch, options: options, files: map[fileID]*file{}, told: map[string]map[string]bool{},
 		stats: Stats{Faults: map[string]uint64{}, Aside: map[string]uint64{}},
 	}, nil
+}
+
+// Check tells what is wrong with a URI as such; whether something is there is Open's to say. The error names the URI.
+func Check(uri string) error {
+	if _, _, err := parse(uri); err != nil {
+		return fmt.Errorf("open records %q: %w", uri, err)
+	}
+	return nil
 }
 
 // hint says what to do about a missing path: a library runs in another directory and container than its user thinks.
@@ -107,7 +118,7 @@ func parse(uri string) (path string, watch bool, err error) {
 	}
 	scheme, _, isURI := strings.Cut(uri, "://")
 	if isURI && scheme != "file" {
-		return "", false, fmt.Errorf("scheme %q is not supported: give a path or file:///path", scheme)
+		return "", false, fmt.Errorf("scheme %q is not supported: records are read from a path or file:///path", scheme)
 	}
 	if _, err := os.Stat(uri); err == nil && !isURI {
 		path, err := filepath.Abs(uri)
@@ -146,6 +157,9 @@ func fromURI(place string) (string, error) {
 	return u.Path, nil
 }
 
+// Path is the absolute path that records come from.
+func (f *Feed) Path() string { return f.path }
+
 // Watching reports whether Run goes on until it is told to stop.
 func (f *Feed) Watching() bool { return f.watch }
 
@@ -159,7 +173,12 @@ func (f *Feed) run(ctx context.Context, emit func(item) error) error {
 	if f.watch {
 		return f.follow(ctx, emit)
 	}
-	return f.walk(ctx, f.path, func(string) {}, emit)
+	f.passes++
+	if err := f.walk(ctx, f.path, func(string) {}, emit); err != nil {
+		return err
+	}
+	f.nothing()
+	return nil
 }
 
 // Stats returns the counts so far.
@@ -183,15 +202,18 @@ func (f *Feed) count(it item) {
 	f.stats.Bytes += uint64(len(it.record))
 }
 
-// fault counts err and logs it, unless the same cause was logged for the same path before.
+// fault counts err and logs it, unless the same kind was logged for the same path before.
 func (f *Feed) fault(kind, path string, err error) {
 	f.mu.Lock()
 	f.stats.Faults[kind]++
-	known := f.told[kind+" "+path]
+	known := f.told[path][kind]
 	if len(f.told) >= maxFiles {
 		clear(f.told)
 	}
-	f.told[kind+" "+path] = true
+	if f.told[path] == nil {
+		f.told[path] = map[string]bool{}
+	}
+	f.told[path][kind] = true
 	f.mu.Unlock()
 	if known {
 		return
@@ -200,14 +222,58 @@ func (f *Feed) fault(kind, path string, err error) {
 	if kind == "truncated" && f.watch {
 		level = slog.LevelInfo // a file being written, most of the time
 	}
-	f.options.Log.Log(context.Background(), level, "records cannot be read", "kind", kind, "path", path, "err", err)
+	f.options.Log.Log(context.Background(), level, "records cannot be read", "kind", kind, "path", path, "err", err, "hint", hintOn(kind))
 }
 
-// well forgets that a fault was logged, so that it is logged anew when it comes back, and reports whether there was one.
-func (f *Feed) well(kind, path string) bool {
+// hintOn says, by kind of fault, what was read all the same and what to do.
+func hintOn(kind string) string {
+	switch kind {
+	case "truncated":
+		return "what stands before the cut was read, and the rest is when the file grows: copy it anew if nobody is writing it"
+	case "not_json":
+		return "what stands before and behind was read: copy the file anew"
+	case "gzip":
+		return "what stands before was read: copy the file anew"
+	case "too_large":
+		return "the other records were read: CloudTrail writes none above 256 KiB, look what made this one"
+	case "no_file":
+		return "passed over: records are read from regular files"
+	case "missing":
+		return "it is read when it is there again: mount it, or correct the path"
+	case "notify":
+		return "changes are found by looking every few seconds: on Linux, raise fs.inotify.max_user_watches and max_user_instances to hear of them at once"
+	case "panic":
+		return "a defect of this program: please report it with the file"
+	}
+	return "tried again at every look: let the user that runs this read it, or take it away"
+}
+
+// recovered forgets the faults of a file that was read well, so that they are logged anew when they come back.
+func (f *Feed) recovered(path string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	known := f.told[kind+" "+path]
-	delete(f.told, kind+" "+path)
+	maps.DeleteFunc(f.told[path], func(kind string, _ bool) bool { return kind != "missing" && kind != "notify" })
+}
+
+// back reports whether the feed's own path was told to be missing, and forgets it.
+func (f *Feed) back() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	known := f.told[f.path]["missing"]
+	delete(f.told[f.path], "missing")
 	return known
+}
+
+// nothing tells once, after the first walk, that there is nothing to read: not an error, but seldom what is wanted.
+func (f *Feed) nothing() {
+	s := f.Stats()
+	if f.passes > 1 || s.Files > 0 || len(s.Faults) > 0 {
+		return
+	}
+	next := "it was read once and is not watched: add ?watch=true to read what comes later"
+	if f.watch {
+		next = "it is watched: what comes is read"
+	}
+	f.options.Log.Warn("no records here: a directory's files are read whose names end in .json or .jsonl, also with .gz behind",
+		"path", f.path, "other_files", f.foreign, "hint", next)
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/transform"
 )
 
 // fileID is what stays the same when a file is renamed.
@@ -36,6 +38,7 @@ type file struct {
 	items  int
 	head   head
 	read   bool // at least once
+	again  bool // its path was read before with other content: records of late are passed over
 	seen   int  // the walk that saw the file last
 }
 
@@ -87,11 +90,31 @@ func (f *Feed) read(ctx context.Context, path string, info os.FileInfo, emit fun
 		}
 		return nil // moved away since it was listed: under its new name it goes on from here
 	case err == nil:
-		f.well("truncated", path)
+		f.recovered(path)
 		return nil
 	}
 	f.fault(faultKind(err), path, err)
 	return nil
+}
+
+// errNoFile is what a pipe or a device is called: reading one may never end.
+var errNoFile = errors.New("it is no regular file")
+
+// openFile opens a regular file, and nothing that opening waits for.
+func openFile(path string) (*os.File, os.FileInfo, error) {
+	handle, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := handle.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errNoFile
+	}
+	if err != nil {
+		_ = handle.Close()
+		return nil, nil, err
+	}
+	return handle, info, nil
 }
 
 // rotated reports whether a file whose name is not ours is one that was read under its name before, and has grown since.
@@ -100,7 +123,7 @@ func (f *Feed) rotated(path string, info os.FileInfo) bool {
 	if st == nil || !st.read || !info.Mode().IsRegular() || info.Size() <= st.size {
 		return false
 	}
-	handle, err := os.Open(path)
+	handle, _, err := openFile(path)
 	if err != nil {
 		return false
 	}
@@ -115,22 +138,19 @@ func (f *Feed) readFrom(ctx context.Context, path string, st *file, emit func(it
 			err = panicError{p}
 		}
 	}()
-	handle, err := os.Open(path)
+	handle, info, err := openFile(path)
 	if err != nil {
 		return nil, err
 	}
 	defer handle.Close() //nolint:errcheck // only read
-	info, err := handle.Stat()
-	if err != nil {
-		return nil, err
-	}
 	if st.read && (info.Size() < st.size || !st.head.matches(handle)) {
-		*st = file{seen: st.seen}
+		*st = file{seen: st.seen, again: true}
 	}
 	if st.head, err = headOf(handle, info.Size()); err != nil {
 		return nil, err
 	}
 	if !st.read {
+		st.again = f.watch && f.recent.path(path) || st.again
 		f.mu.Lock()
 		f.stats.Files++
 		f.mu.Unlock()
@@ -139,19 +159,19 @@ func (f *Feed) readFrom(ctx context.Context, path string, st *file, emit func(it
 	return f.readOpen(ctx, handle, st, emit)
 }
 
-// readOpen reads on from where st is. A compressed file can only be read from its start, so there the items handed out
+// readOpen reads on from where st is. A text that is packed can only be read from its start, so there the items handed out
 // before are passed over; in a plain one only those of a top-level value that was cut off.
 func (f *Feed) readOpen(ctx context.Context, handle *os.File, st *file, emit func(item) error) (stop, err error) {
-	text, compressed, err := open(handle)
+	text, packed, err := unpacked(ctx, handle)
 	if err != nil {
 		return nil, err
 	}
 	base, skip := int64(0), st.items
-	if !compressed {
+	if !packed {
 		if _, err := handle.Seek(st.offset, io.SeekStart); err != nil {
 			return nil, err
 		}
-		text, base, skip = handle, st.offset, st.within
+		base, skip = st.offset, st.within
 	}
 	r := newReader(bufio.NewReaderSize(text, 64<<10))
 	err = r.run(func(it item) error {
@@ -159,36 +179,93 @@ func (f *Feed) readOpen(ctx context.Context, handle *os.File, st *file, emit fun
 			skip--
 			return nil
 		}
-		if stop = ctx.Err(); stop == nil && it.aside == "" {
-			stop = emit(it)
-		}
-		if stop == nil {
+		if stop = f.hand(ctx, st, it, emit); stop == nil {
 			st.items++
-			f.count(it)
 		}
 		return stop
 	})
+	if stop == nil {
+		stop = ctx.Err()
+	}
 	st.offset, st.within = base+r.start, r.within
 	return stop, err
 }
 
-// open unpacks gzip, which shows in the first two bytes (https://www.rfc-editor.org/rfc/rfc1952#page-6).
-func open(handle *os.File) (text io.Reader, compressed bool, err error) {
-	var magic [2]byte
-	if n, err := handle.ReadAt(magic[:], 0); n < 2 || magic != [2]byte{0x1f, 0x8b} {
-		if errors.Is(err, io.EOF) {
-			err = nil
-		}
-		return handle, false, err
+// hand gives one item to emit and counts it, unless it is a record that the file's path gave before.
+func (f *Feed) hand(ctx context.Context, st *file, it item, emit func(item) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	text, err = gzip.NewReader(bufio.NewReaderSize(handle, 64<<10))
+	if f.watch && it.aside == "" && it.named && f.recent.record(it.record, st.again) {
+		it = item{aside: asideRepeated}
+	}
+	if it.aside == "" {
+		if err := emit(it); err != nil {
+			return err
+		}
+	}
+	f.count(it)
+	return nil
+}
+
+// unpacked is the text in a file: that within gzip, which shows in the first two bytes
+// (https://www.rfc-editor.org/rfc/rfc1952#page-6), and as UTF-8 what is UTF-16. Reading it ends with ctx.
+func unpacked(ctx context.Context, handle *os.File) (text io.Reader, packed bool, err error) {
+	text = untilDone{ctx, handle}
+	magic := make([]byte, 2)
+	n, err := handle.ReadAt(magic, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, false, err
+	}
+	if magic = magic[:n]; string(magic) == "\x1f\x8b" {
+		unzipped, err := unzip(text)
+		if err != nil {
+			return nil, true, err
+		}
+		if magic, err = unzipped.Peek(2); err != nil && !errors.Is(err, io.EOF) {
+			return nil, true, err
+		}
+		text, packed = unzipped, true
+	}
+	if order, ok := utf16(magic); ok {
+		return transform.NewReader(text, unicode.UTF16(order, unicode.UseBOM).NewDecoder()), true, nil
+	}
+	return text, packed, nil
+}
+
+func unzip(text io.Reader) (*bufio.Reader, error) {
+	unzipped, err := gzip.NewReader(bufio.NewReaderSize(text, 64<<10))
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
-		return nil, true, gzipError{err}
+		return nil, gzipError{err}
 	}
-	return gzipText{text}, true, nil
+	return bufio.NewReader(gzipText{unzipped}), nil
+}
+
+// utf16 knows UTF-16 by its byte order mark, or by how JSON starts in it; PowerShell writes what is redirected so.
+func utf16(start []byte) (unicode.Endianness, bool) {
+	switch string(start) {
+	case "\xff\xfe", "{\x00", "[\x00":
+		return unicode.LittleEndian, true
+	case "\xfe\xff", "\x00{", "\x00[":
+		return unicode.BigEndian, true
+	}
+	return unicode.LittleEndian, false
+}
+
+// untilDone ends a reading, however long it is, with its context.
+type untilDone struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (u untilDone) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.Reader.Read(p)
 }
 
 // gzipError marks the errors of unpacking.

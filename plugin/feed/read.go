@@ -21,10 +21,13 @@ import (
 //   - EventBridge envelopes, whose detail is the record
 //   - what aws cloudtrail lookup-events prints: {"Events":[{"CloudTrailEvent":"..."}]}
 //
-// Anything else that is JSON, such as digests and notifications, is passed over. The whole text is never in memory at
-// once, only one record. Each record is compact JSON in memory of its own. The error is the one of each, or says where the
-// text is cut off (errors.Is io.ErrUnexpectedEOF), not JSON (*jsontext.SyntacticError) or has a record above 64 MiB. Gzip is
-// not unpacked here.
+// Anything else that is JSON, such as digests and notifications, is passed over, and so is a byte order mark before a
+// value. The whole text is never in memory at once, only one record. Each record is compact JSON in memory of its own.
+//
+// Behind what cannot be read, however long it is, reading goes on at the next record: at a line that starts with an object,
+// or within a line at an object whose first member is one that a record has. The error is the one of each, or the first of
+// these: where the text is cut off (errors.Is io.ErrUnexpectedEOF), not JSON (*jsontext.SyntacticError, whose offset is that
+// in r) or has an item above 16 MiB. Gzip and UTF-16 are not unpacked here.
 func Read(r io.Reader, each func(record []byte) error) error {
 	return newReader(r).run(func(it item) error {
 		if it.aside != "" {
@@ -34,15 +37,16 @@ func Read(r io.Reader, each func(record []byte) error) error {
 	})
 }
 
-// maxItem is the largest record held in memory; CloudTrail's own limit is 256 KiB.
-const maxItem = 64 << 20
+// maxItem is the largest item held in memory; CloudTrail's own limit of a record is 256 KiB.
+const maxItem = 16 << 20
 
-var errTooLarge = errors.New("a record is larger than 64 MiB")
+var errTooLarge = errors.New("a record is larger than 16 MiB")
 
 // item is one element of a list or one top-level value.
 type item struct {
 	record []byte
 	time   time.Time // eventTime, zero where there is none
+	named  bool      // with an eventID
 	aside  string    // why this is not a record, "" for a record
 }
 
@@ -70,7 +74,8 @@ func newDecoder(r io.Reader) *jsontext.Decoder {
 
 func (r *reader) offset() int64 { return r.base + r.dec.InputOffset() }
 
-// run hands out all items. After a broken line it goes on with the next one and returns the first such error at the end.
+// run hands out all items. Behind what is broken it goes on with the next record, and returns the first such error at the
+// end.
 func (r *reader) run(each func(item) error) error {
 	var broken error
 	for {
@@ -83,27 +88,70 @@ func (r *reader) run(each func(item) error) error {
 			r.start, r.within = r.offset(), 0
 		case errors.Is(err, io.EOF):
 			return broken
-		case !r.resume(err):
+		case !isBroken(err):
 			return errors.Join(broken, err)
-		case broken == nil:
-			broken = err
+		case r.skipMark():
+		default:
+			if broken == nil {
+				broken = r.inText(err)
+			}
+			if found, err := r.resume(); !found {
+				return errors.Join(broken, err)
+			}
 		}
 	}
 }
 
-// resume puts a new decoder at the line after the broken one, if the text that was read and is still kept has one.
-func (r *reader) resume(err error) bool {
+// isBroken tells what is wrong with a place in the text from what ends it.
+func isBroken(err error) bool {
 	var syntax *jsontext.SyntacticError
-	if !errors.As(err, &syntax) || errors.Is(err, io.ErrUnexpectedEOF) {
+	return errors.Is(err, errTooLarge) || errors.As(err, &syntax) && !errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// inText makes the offset in a decoder's error that in the text.
+func (r *reader) inText(err error) error {
+	var syntax *jsontext.SyntacticError
+	if !errors.As(err, &syntax) {
+		return err
+	}
+	moved := *syntax
+	moved.ByteOffset += r.base
+	return &moved
+}
+
+// byteOrderMark may stand at the start of a text (https://www.rfc-editor.org/rfc/rfc8259#section-8.1), and further on
+// where files were joined.
+const byteOrderMark = "\uFEFF"
+
+// skipMark passes over a byte order mark before the value at hand, and reports whether there was one.
+func (r *reader) skipMark() bool {
+	text := r.window.since(r.start)
+	value := bytes.TrimLeft(text, " \t\r\n")
+	if r.within > 0 || !bytes.HasPrefix(value, []byte(byteOrderMark)) {
 		return false
 	}
-	next, ok := r.window.nextLine()
-	if !ok {
-		return false
-	}
-	r.start, r.base, r.within = next, next, 0
-	r.dec = newDecoder(r.window)
+	r.restart(r.start + int64(len(text)-len(value)+len(byteOrderMark)))
 	return true
+}
+
+// resume puts a new decoder at the next record. One within a line is read as an element of a list that goes on behind it.
+func (r *reader) resume() (found bool, err error) {
+	next, inLine, err := r.window.nextRecord()
+	if next < 0 {
+		return false, err
+	}
+	r.restart(next)
+	if inLine {
+		r.base--
+		r.dec = newDecoder(io.MultiReader(strings.NewReader("["), r.window))
+	}
+	return true, nil
+}
+
+func (r *reader) restart(offset int64) {
+	r.window.rewind(offset)
+	r.start, r.base, r.within = offset, offset, 0
+	r.dec = newDecoder(r.window)
 }
 
 // top reads one top-level value.
@@ -238,6 +286,7 @@ const (
 	asideDigest       = "digest"       // CloudTrail's digest of a file
 	asideEnvelope     = "envelope"     // an EventBridge event of another kind
 	asideUnknown      = "unknown"      // any other JSON
+	asideRepeated     = "repeated"     // a record of a file that was copied anew over itself
 )
 
 // classify tells a record from what else lies in buckets and queues, and takes it out of its envelope.
@@ -249,6 +298,8 @@ func classify(v []byte) item {
 		switch string(name) {
 		case "eventName", "eventType":
 			seen.record = seen.record || value.Kind() == '"'
+		case "eventID":
+			it.named = value.Kind() == '"' && len(value) > 2
 		case "eventTime":
 			if t, err := time.Parse(time.RFC3339, trail.Text(value)); err == nil {
 				it.time = t
@@ -304,74 +355,6 @@ func lookedUp(text jsontext.Value) item {
 	return classify(compact(inner))
 }
 
-// maxKept is how much of one item is kept to find the next line behind it.
-const maxKept = 1 << 20
-
-// window passes bytes on and keeps those since the end of the last item, to go on after a broken line.
-type window struct {
-	from   io.Reader
-	again  []byte // to be read once more before from
-	kept   []byte
-	keptAt int64 // offset of kept[0]
-	read   int64 // offset of the next byte to be read
-	done   int64 // offset of the end of the last item
-	lost   bool  // more than maxKept since done: kept is empty
-}
-
-// keepFrom forgets what stands before offset, the end of the last item. Behind an item so large that it was not kept, a
-// broken line within what the decoder has read ahead takes the next line with it.
-func (w *window) keepFrom(offset int64) {
-	w.done = offset
-	if w.lost {
-		w.kept, w.keptAt, w.lost = w.kept[:0], w.read, false
-		return
-	}
-	// Moving the rest down at every item would copy each byte many times.
-	if gone := int(offset - w.keptAt); gone > 4096 {
-		w.kept = w.kept[:copy(w.kept, w.kept[gone:])]
-		w.keptAt = offset
-	}
-}
-
-// nextLine finds the first line after the last item that starts with an object, and serves the text again from there.
-func (w *window) nextLine() (offset int64, ok bool) {
-	from := max(0, int(w.done-w.keptAt))
-	for !w.lost {
-		from = min(from, len(w.kept))
-		if n := bytes.Index(w.kept[from:], []byte("\n{")); n >= 0 {
-			offset = w.keptAt + int64(from+n+1)
-			w.again = append(bytes.Clone(w.kept[from+n+1:]), w.again...)
-			w.kept, w.keptAt, w.read, w.done = w.kept[:0], offset, offset, offset
-			return offset, true
-		}
-		var chunk [4096]byte
-		if n, err := w.Read(chunk[:]); n == 0 && err != nil {
-			break
-		}
-	}
-	return 0, false
-}
-
-func (w *window) Read(p []byte) (n int, err error) {
-	if len(w.again) > 0 {
-		n = copy(p, w.again)
-		w.again = w.again[n:]
-	} else {
-		n, err = w.from.Read(p)
-	}
-	w.read += int64(n)
-	if w.read-w.done > maxItem {
-		return 0, errTooLarge
-	}
-	if len(w.kept)+n > maxKept && int64(len(w.kept)) > 0 && w.read-w.done > maxKept {
-		w.kept, w.lost = w.kept[:0], true
-	}
-	if !w.lost {
-		w.kept = append(w.kept, p[:n]...)
-	}
-	return n, err
-}
-
 // faultKind sorts an error of reading into the kinds that Stats counts.
 func faultKind(err error) string {
 	var syntax *jsontext.SyntacticError
@@ -380,6 +363,8 @@ func faultKind(err error) string {
 		return "too_large"
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return "truncated"
+	case errors.Is(err, errNoFile):
+		return "no_file"
 	case errors.As(err, &syntax):
 		return "not_json"
 	case isGzip(err):

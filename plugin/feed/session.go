@@ -31,7 +31,8 @@ type Event struct {
 // SessionOptions are what a Session may be told.
 type SessionOptions struct {
 	Log *slog.Logger
-	// MaxEvent is the size in bytes above which an event is dropped, counted and logged; 0: no limit.
+	// MaxEvent is the most bytes that an event may have; 0: no limit. A larger record is trimmed to fit, and what does not fit
+	// then either is dropped; both are counted and logged.
 	MaxEvent int
 }
 
@@ -49,6 +50,7 @@ type Session struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	arrived chan struct{} // holds one when there is something to take, or when all has ended
+	trimmed atomic.Uint64
 	dropped atomic.Uint64
 	panics  atomic.Uint64
 
@@ -146,8 +148,9 @@ func (s *Session) guard(name string, source func() error) {
 // push queues an event, waiting for room. Its error is that of ctx.
 func (s *Session) push(ctx context.Context, e Event) error {
 	if s.options.MaxEvent > 0 && len(e.Payload) > s.options.MaxEvent {
-		s.drop(e)
-		return nil
+		if e.Payload = s.fit(e.Payload); e.Payload == nil {
+			return nil
+		}
 	}
 	s.mu.Lock()
 	for (len(s.queue) >= maxQueued || s.bytes >= maxQueuedBytes) && ctx.Err() == nil {
@@ -167,15 +170,23 @@ func (s *Session) push(ctx context.Context, e Event) error {
 	return nil
 }
 
-// drop tells which event was too large: nothing else will.
-func (s *Session) drop(e Event) {
-	s.dropped.Add(1)
-	var id, name string
-	if rec, err := trail.Decode(e.Payload); err == nil {
-		id, name = rec.EventID, rec.EventName
+// fit trims an event that is too large, nil where that does not help, and tells which it was: nothing else will.
+func (s *Session) fit(payload []byte) []byte {
+	rec, err := trail.Decode(payload)
+	if err != nil {
+		rec = &trail.Record{}
 	}
-	s.options.Log.Warn("event dropped, larger than an event may be", "bytes", len(e.Payload), "limit", s.options.MaxEvent,
-		"event_id", id, "event_name", name)
+	log := s.options.Log.With("bytes", len(payload), "limit", s.options.MaxEvent, "event_id", rec.EventID, "event_name", rec.EventName)
+	if err == nil {
+		if fitting, cut := trim(payload, s.options.MaxEvent); fitting != nil {
+			s.trimmed.Add(1)
+			log.Warn("record larger than an event may be: members left out", "omitted", cut)
+			return fitting
+		}
+	}
+	s.dropped.Add(1)
+	log.Warn("event dropped, larger than an event may be")
+	return nil
 }
 
 func (s *Session) signal() {
@@ -224,7 +235,10 @@ func (s *Session) take(limit int) ([]Event, error) {
 	return batch, nil
 }
 
-// Dropped counts the events that were too large.
+// Trimmed counts the records of which members were left out because they were too large.
+func (s *Session) Trimmed() uint64 { return s.trimmed.Load() }
+
+// Dropped counts the events that were too large, trimmed or not.
 func (s *Session) Dropped() uint64 { return s.dropped.Load() }
 
 // Panics counts the sources that broke down.

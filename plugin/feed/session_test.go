@@ -102,17 +102,52 @@ func TestSessionTakesTheEventsTime(t *testing.T) {
 	}
 }
 
+// TestSessionDropsWhatIsTooLarge: where the size is in what says who did what, there is nothing to leave out.
 func TestSessionDropsWhatIsTooLarge(t *testing.T) {
 	var log bytes.Buffer
-	large := `{"eventID":"big-1","eventName":"PutParameter","x":"` + strings.Repeat("x", 300) + `"}`
+	large := `{"eventID":"big-1","eventName":"PutParameter","x":"` + strings.Repeat("x", 300) + `","responseElements":{"y":"` + strings.Repeat("y", 300) + `"}}`
 	s := feed.Start(t.Context(), records(t, "", record("a"), large, record("b")), nil,
 		feed.SessionOptions{MaxEvent: 256, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	defer s.Close()
-	if diff := cmp.Diff([]string{record("a"), record("b")}, drain(t, s)); diff != "" || s.Dropped() != 1 {
-		t.Errorf("%d dropped; events (-want +got):\n%s", s.Dropped(), diff)
+	if diff := cmp.Diff([]string{record("a"), record("b")}, drain(t, s)); diff != "" || s.Dropped() != 1 || s.Trimmed() != 0 {
+		t.Errorf("%d dropped, %d trimmed; events (-want +got):\n%s", s.Dropped(), s.Trimmed(), diff)
 	}
-	if text := log.String(); !strings.Contains(text, "event_id=big-1") || !strings.Contains(text, "event_name=PutParameter") {
-		t.Errorf("the log does not name the event: %s", text)
+	for _, says := range []string{"event_id=big-1", "event_name=PutParameter", fmt.Sprintf("bytes=%d", len(large)), "limit=256"} {
+		if !strings.Contains(log.String(), says) {
+			t.Errorf("the log does not say %q: %s", says, &log)
+		}
+	}
+}
+
+// TestSessionTrimsARecord: no more is left out than has to be, and what was asked for goes last.
+func TestSessionTrimsARecord(t *testing.T) {
+	const limit = 300
+	big, small := `{"v":"`+strings.Repeat("x", limit)+`"}`, `{"v":1}`
+	text := func(request, response, additional string) string {
+		return `{"eventID":"big-1","eventName":"PutParameter","requestParameters":` + request + `,"responseElements":` + response +
+			`,"additionalEventData":` + additional + `,"a\u0041":1}`
+	}
+	const omitted = `{"omitted":true}`
+	plain := func(s string) string { return strings.ReplaceAll(s, `a\u0041`, "aA") }
+	for _, c := range []struct{ name, text, want, says string }{
+		{"the answer", text(small, big, small), text(small, omitted, small), "omitted=[responseElements]"},
+		{"more than the answer", text(small, small, big), text(small, small, omitted), "omitted=[additionalEventData]"},
+		{"what was asked for", text(big, big, small), text(omitted, omitted, small), `omitted="[responseElements requestParameters]"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var log bytes.Buffer
+			s := feed.Start(t.Context(), records(t, "", c.text, record("b")), nil,
+				feed.SessionOptions{MaxEvent: limit, Log: slog.New(slog.NewTextHandler(&log, nil))})
+			defer s.Close()
+			if diff := cmp.Diff([]string{plain(c.want), record("b")}, drain(t, s)); diff != "" || s.Trimmed() != 1 || s.Dropped() != 0 {
+				t.Errorf("%d trimmed, %d dropped; events (-want +got):\n%s", s.Trimmed(), s.Dropped(), diff)
+			}
+			for _, says := range []string{c.says, "event_id=big-1", fmt.Sprintf("bytes=%d", len(c.text))} {
+				if !strings.Contains(log.String(), says) {
+					t.Errorf("the log does not say %q: %s", says, &log)
+				}
+			}
+		})
 	}
 }
 

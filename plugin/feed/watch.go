@@ -44,6 +44,7 @@ func (f *Feed) walk(ctx context.Context, root string, entered func(dir string), 
 			entered(path)
 			return nil
 		case path != root && !ours(entry.Name()) && !f.rotatedTo(path, entry):
+			f.foreign++
 			return nil
 		}
 		return f.visit(ctx, path, emit)
@@ -82,7 +83,11 @@ func (f *Feed) visit(ctx context.Context, path string, emit func(item) error) er
 		f.unlistable(path, err)
 		return nil
 	}
-	if !info.Mode().IsRegular() {
+	switch {
+	case info.IsDir(): // behind a link: see walk
+		return nil
+	case !info.Mode().IsRegular():
+		f.fault("no_file", path, errNoFile)
 		return nil
 	}
 	return f.read(ctx, path, info, emit)
@@ -113,6 +118,7 @@ func (f *Feed) follow(ctx context.Context, emit func(item) error) error {
 		if err != nil {
 			return err
 		}
+		f.nothing()
 		f.tidy()
 		// A tree so large that walking it takes long is walked less often.
 		pause := max(f.options.Poll, 9*(time.Since(began)-f.reading))
@@ -128,7 +134,7 @@ const maxFiles = 1 << 16
 
 // tidy ends a walk.
 func (f *Feed) tidy() {
-	if _, err := os.Stat(f.path); err == nil && f.well("missing", f.path) {
+	if _, err := os.Stat(f.path); err == nil && f.back() {
 		f.options.Log.Info("records are back", "path", f.path)
 	}
 	if len(f.files) > maxFiles {
