@@ -29,6 +29,7 @@ type Direct struct {
 
 // NewDirect makes the intake of one feed.
 func NewDirect(j *journal.Journal, f *feed.Feed, o DirectOptions) *Direct {
+	register(o.Metrics, newFeedMetrics(f))
 	return &Direct{intake: newIntake(intakeDirect, j, o.Log, o.Metrics), feed: f}
 }
 

@@ -97,6 +97,32 @@ func TestDirect(t *testing.T) {
 	}
 }
 
+// TestDirectShowsTheFeedsFigures: what the feed cannot read, or passes over, is in the metrics and stops nothing.
+func TestDirectShowsTheFeedsFigures(t *testing.T) {
+	b, dir := newBook(t), t.TempDir()
+	write(t, dir, "1.json", `{"eventID":"a","eventName":"RunInstances"}`+"\ngarbage\n"+`{"eventID":"b","eventName":"DescribeInstances"}`)
+	write(t, dir, "2.json", `{"Records":[{"eventSource":"aws:s3","eventName":"ObjectCreated:Put"},{"eventID":"c"`)
+	d := newDirect(t, b, dir)
+	if err := d.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, kind string
+		want       float64
+	}{
+		{"records", "", 2}, {"bytes", "", 89}, {"files", "", 2}, {"faults", "not_json", 1}, {"faults", "truncated", 1},
+		{"faults", "gzip", 0}, {"aside", "notification", 1},
+	} {
+		labels := []string{dir}
+		if c.kind != "" {
+			labels = append(labels, c.kind)
+		}
+		if got := figure(t, d.registry, "tfdrift_feed_"+c.name+"_total", labels...); got != c.want {
+			t.Errorf("%s %s: got %v, want %v", c.name, c.kind, got, c.want)
+		}
+	}
+}
+
 func many(from, n int) string {
 	var text strings.Builder
 	for i := from; i < from+n; i++ {
