@@ -43,11 +43,11 @@ func readFixture(t *testing.T, path string) fixture {
 	}
 	dir := t.TempDir()
 	f := fixture{path: path, archive: a, records: filepath.Join(dir, "records"), init: "{}"}
+	keyFile := ""
 	for _, file := range a.Files {
 		switch name, isState := strings.CutPrefix(file.Name, "states/"); {
 		case isState:
 			f.states = filepath.Join(dir, "states")
-			f.init = initConfig(t, f.states)
 			put(t, filepath.Join(f.states, name), file.Data)
 			// Written before any of the records: only then the old values are known.
 			if err := os.Chtimes(filepath.Join(f.states, name), time.Time{}, time.Date(2017, 1, 1, 0, 0, 0, 0, time.UTC)); err != nil {
@@ -59,11 +59,17 @@ func readFixture(t *testing.T, path string) fixture {
 			f.match = file.Data
 		case file.Name == "miss.jsonl":
 			f.miss = file.Data
+		case file.Name == "key":
+			keyFile = filepath.Join(dir, "key")
+			put(t, keyFile, file.Data)
 		case file.Name == "output":
 			f.output = string(file.Data)
 		default:
 			t.Fatalf("%s has a file %q", path, file.Name)
 		}
+	}
+	if f.states != "" {
+		f.init = initConfigWith(t, keyFile, f.states)
 	}
 	put(t, filepath.Join(f.records, "1-match.jsonl"), f.match)
 	put(t, filepath.Join(f.records, "2-miss.jsonl"), f.miss)
@@ -82,7 +88,17 @@ func put(t *testing.T, path string, data []byte) {
 
 func initConfig(t *testing.T, states ...string) string {
 	t.Helper()
-	text, err := json.Marshal(map[string]any{"states": states})
+	return initConfigWith(t, "", states...)
+}
+
+// initConfigWith has sensitive values hashed under the key in a file; "" masks them without a hash.
+func initConfigWith(t *testing.T, keyFile string, states ...string) string {
+	t.Helper()
+	config := map[string]any{"states": states}
+	if keyFile != "" {
+		config["sensitive_key_file"] = keyFile
+	}
+	text, err := json.Marshal(config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -225,8 +225,22 @@ func (p *parser) comparison() {
 			p.fail("want a value after %s, not %q", operator, p.peek())
 			return
 		}
-		p.take()
+		p.value()
 	}
+}
+
+// value writes a value, or val(field), the field to compare with: no space may follow val.
+func (p *parser) value() {
+	if p.peek() != "val" || len(p.tokens) == 1 || p.tokens[1] != "(" {
+		p.take()
+		return
+	}
+	name := p.next() + p.next() + p.next()
+	if p.peek() != ")" {
+		p.fail("want %q, not %q", ")", p.peek())
+		return
+	}
+	p.out = append(p.out, name+p.next())
 }
 
 // values writes the values in parentheses, those of lists in the place of their names.

@@ -25,7 +25,7 @@ func TestReadRules(t *testing.T) {
   desc: A rule.
   condition: >
     large and
-    (ct.src = small or tf.attribute[tags.a] != "")
+    (ct.src = small or tf.attribute[tags.a] != "" or ct.user = val( ct.request.username ))
   output: Text (a=%ct.name)
   priority: INFORMATIONAL
   source: tfdrift
@@ -42,11 +42,11 @@ func TestReadRules(t *testing.T) {
 			"large": `small and ct.request contains 'a "small" (and) or, not'`,
 		},
 		Rules: []host.Rule{{
-			Name: "Any", Desc: "A rule.", Condition: "large and (ct.src = small or tf.attribute[tags.a] != \"\")\n", Output: "Text (a=%ct.name)",
+			Name: "Any", Desc: "A rule.", Condition: "large and (ct.src = small or tf.attribute[tags.a] != \"\" or ct.user = val( ct.request.username ))\n", Output: "Text (a=%ct.name)",
 			Priority: "INFORMATIONAL", Source: "tfdrift", Tags: []string{"a"},
 			// The value small is no macro, and quoted text stays as it is.
 			Filter: `( ( ct.name in ( Put, "two words", "say \"so\"", 443 , Delete ) or not ct.error exists ) and ` +
-				`ct.request contains 'a "small" (and) or, not' ) and ( ct.src = small or tf.attribute[tags.a] != "" )`,
+				`ct.request contains 'a "small" (and) or, not' ) and ( ct.src = small or tf.attribute[tags.a] != "" or ct.user = val(ct.request.username) )`,
 		}},
 		Unused: []string{"nothing"},
 	}
@@ -62,6 +62,7 @@ func TestReadRulesRefuses(t *testing.T) {
 		{"- macro: a\n  condition: a or ct.name exists", `no macro "a"`},
 		{"- rule: A\n  condition: ct.name =", "want a value after ="},
 		{"- rule: A\n  condition: ct.name = and ct.src exists", `want a value after =, not "and"`},
+		{"- rule: A\n  condition: ct.name = val(ct.src", `want ")", not ""`},
 		{"- rule: A\n  condition: ct.name in Put", `want "(", not "Put"`},
 		{"- rule: A\n  condition: (ct.name exists", `want ")", not ""`},
 		{"- rule: A\n  condition: ct.name exists)", `want and, or or the end, not ")"`},
