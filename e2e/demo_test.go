@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
-	"regexp"
 	"strings"
 	"testing"
 )
@@ -60,14 +59,11 @@ func asMap(t *testing.T, m message) map[string]any {
 // seedMessages are the server's messages in the protocol document, by type.
 func seedMessages(t *testing.T) map[string]map[string]any {
 	t.Helper()
-	document, err := os.ReadFile("../bridge/wire/testdata/websocket-api.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, blocks := document(t)
 	all := map[string]map[string]any{}
-	for _, block := range regexp.MustCompile("(?s)```json\n(.*?)```").FindAllSubmatch(document, -1) {
+	for _, block := range blocks {
 		var m map[string]any
-		if json.Unmarshal(block[1], &m) != nil { // the two grammars, with their alternatives, are no JSON
+		if block.language != "json" || json.Unmarshal([]byte(block.text), &m) != nil { // the two grammars are no JSON
 			continue
 		}
 		if kind, ok := m["type"].(string); ok {

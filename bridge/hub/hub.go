@@ -61,6 +61,12 @@ type Options struct {
 	DrainWait time.Duration
 }
 
+// The heartbeat of the protocol: a ping every 60 s, which the peer answers within 54 s, or it is let go.
+const (
+	pingPeriod = 60 * time.Second
+	pongWithin = 54 * time.Second
+)
+
 func (o Options) withDefaults() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -72,7 +78,7 @@ func (o Options) withDefaults() Options {
 		at *time.Duration
 		is time.Duration
 	}{
-		{&o.StatsEvery, 5 * time.Second}, {&o.PingPeriod, 60 * time.Second}, {&o.PongWait, 114 * time.Second},
+		{&o.StatsEvery, 5 * time.Second}, {&o.PingPeriod, pingPeriod}, {&o.PongWait, pingPeriod + pongWithin},
 		{&o.WriteWait, 10 * time.Second}, {&o.DrainWait, 2 * time.Second},
 	} {
 		if *d.at == 0 {
