@@ -28,7 +28,7 @@ type Change struct {
 	Address Address
 	// Previous is where a moved instance was before; zero otherwise.
 	Previous   Address
-	Type, ID   string            // ID is the old one of a deleted instance, else the new one
+	Type, ID   string            // ID is the old one of a deleted instance, else the new one; redacted if it is sensitive
 	Attributes []AttributeChange // of modified, replaced and moved instances; sorted by path
 }
 
@@ -88,7 +88,7 @@ func moves(gone, replaced, created []*Instance, red *Redactor) []Change {
 	slices.SortFunc(created, func(a, b *Instance) int { return a.Address.Compare(b.Address) })
 	for _, n := range created {
 		id := identityOf(n, red)
-		c := Change{Action: Created, Address: n.Address, Type: n.Address.Type, ID: n.ID()}
+		c := Change{Action: Created, Address: n.Address, Type: n.Address.Type, ID: red.shownID(n)}
 		if olds := from[id]; len(olds) > 0 {
 			from[id] = olds[1:]
 			moved[olds[0]] = true
@@ -98,7 +98,7 @@ func moves(gone, replaced, created []*Instance, red *Redactor) []Change {
 	}
 	for _, o := range gone {
 		if !moved[o] {
-			changes = append(changes, Change{Action: Deleted, Address: o.Address, Type: o.Address.Type, ID: o.ID()})
+			changes = append(changes, Change{Action: Deleted, Address: o.Address, Type: o.Address.Type, ID: red.shownID(o)})
 		}
 	}
 	return changes
@@ -136,7 +136,7 @@ func byAddress(all []*Instance) map[Address]*Instance {
 }
 
 func compare(o, n *Instance, red *Redactor) (Change, bool) {
-	c := Change{Action: Modified, Address: n.Address, Type: n.Address.Type, ID: n.ID(), Attributes: leaves(o, n, red)}
+	c := Change{Action: Modified, Address: n.Address, Type: n.Address.Type, ID: red.shownID(n), Attributes: leaves(o, n, red)}
 	switch {
 	case !red.SameID(o, n):
 		c.Action = Replaced

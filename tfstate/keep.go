@@ -135,8 +135,33 @@ func (r *Redactor) ID(i *Instance) string {
 	return textOf(r.hash(v))
 }
 
+// Identifier is what a stored instance has in the place of a sensitive identifier.
+func (r *Redactor) Identifier(text string) string {
+	quoted, err := jsontext.AppendQuote(nil, text)
+	if err != nil {
+		return text
+	}
+	return textOf(r.hash(quoted))
+}
+
 // SameID reports whether two instances have the same id, one of which may be stored.
-func (r *Redactor) SameID(a, b *Instance) bool { return a.ID() == b.ID() || r.ID(a) == r.ID(b) }
+func (r *Redactor) SameID(a, b *Instance) bool {
+	if a.ID() == b.ID() {
+		return true
+	}
+	x, _ := a.Get("id")
+	y, _ := b.Get("id")
+	return (Kept(x) || Kept(y)) && r.Equal(x, y)
+}
+
+// shownID is the instance's id as others may see it.
+func (r *Redactor) shownID(i *Instance) string {
+	if len(i.Sensitive) == 0 || i.ID() == "" || !i.IsSensitive("id") {
+		return i.ID()
+	}
+	v, _ := i.Get("id")
+	return textOf(r.Value(v))
+}
 
 // Alike reports whether nothing is known to differ between an instance that was stored and one that was read, under the
 // same address.

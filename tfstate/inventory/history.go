@@ -10,19 +10,24 @@ import (
 	"github.com/tfdrift/tfdrift-falco/tfstate"
 )
 
-// snapshot is one content. It is not changed once it is in a history.
+// snapshot is one content. Once it is in a history, only reveal changes it.
 type snapshot struct {
 	Snapshot
+	n         int64 // from 1, growing by one within a state, whatever its serials do
 	terraform string
 	all       []*tfstate.Instance // sorted by address
 	digest    uint64              // over all instances; their order means nothing
 	accounts  map[string]string   // by provider configuration
 }
 
-// finish makes a snapshot usable whose instances have all been read.
-func (s *snapshot) finish() {
+// sort puts instances in order that have all been read.
+func (s *snapshot) sort() {
 	slices.SortStableFunc(s.all, func(a, b *tfstate.Instance) int { return a.Address.Compare(b.Address) })
 	s.all = slices.Clip(slices.CompactFunc(s.all, func(a, b *tfstate.Instance) bool { return a.Address == b.Address }))
+}
+
+// finish makes a snapshot usable whose instances are in order.
+func (s *snapshot) finish() {
 	h := xxhash.New()
 	var hash [8]byte
 	for _, i := range s.all {
@@ -38,12 +43,14 @@ func (s *snapshot) finish() {
 }
 
 // at is the instance at an address, nil if there is none.
-func (s *snapshot) at(a tfstate.Address) *tfstate.Instance {
-	n, ok := slices.BinarySearchFunc(s.all, a, func(i *tfstate.Instance, a tfstate.Address) int { return i.Address.Compare(a) })
+func (s *snapshot) at(a tfstate.Address) *tfstate.Instance { return at(s.all, a) }
+
+func at(all []*tfstate.Instance, a tfstate.Address) *tfstate.Instance {
+	n, ok := slices.BinarySearchFunc(all, a, func(i *tfstate.Instance, a tfstate.Address) int { return i.Address.Compare(a) })
 	if !ok {
 		return nil
 	}
-	return s.all[n]
+	return all[n]
 }
 
 // after puts the time right that the place of the state gave, where it cannot be: a serial is not written before the one
@@ -55,21 +62,12 @@ func (s *snapshot) after(before *snapshot, now time.Time) {
 	}
 }
 
-// share puts the older instance in the place of an equal newer one, which can then be forgotten.
-func (s *snapshot) share(before *snapshot) {
-	for n, i := range s.all {
-		if o := before.at(i.Address); o != nil && o.Hash == i.Hash && o.Provider == i.Provider && o.Tainted == i.Tainted &&
-			o.SchemaVersion == i.SchemaVersion && slices.Equal(o.Sensitive, i.Sensitive) {
-			s.all[n] = o
-		}
-	}
-}
-
 // history is what is kept of one state, oldest first. The inventory's mu guards it.
 type history struct {
 	uri       string
 	read      time.Time
 	fault     error
+	unread    bool // known from what was stored alone; telling guards it too
 	snapshots []*snapshot
 	accounts  map[string]string // of the newest snapshot
 	// aged are the instances that the index has although the newest snapshot lacks them, with the last that has them.
@@ -83,13 +81,13 @@ func (h *history) newest() *snapshot {
 	return h.snapshots[len(h.snapshots)-1]
 }
 
-// swap makes next the newest snapshot of its state. The caller holds telling, so nobody else changes histories; what
-// there is to do is found out before readers are made to wait.
-func (v *Inventory) swap(next *snapshot) {
+// swap makes next the newest snapshot of its state, in the place of the newest or beside it. The caller holds telling, so
+// nobody else changes histories; what there is to do is found out before readers are made to wait.
+func (v *Inventory) swap(next *snapshot, replace bool) {
 	v.mu.RLock()
 	h := v.states[next.State]
 	v.mu.RUnlock()
-	p := v.plan(h, next)
+	p := v.plan(h, next, replace)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if h = v.states[next.State]; h == nil {
@@ -108,7 +106,7 @@ func (v *Inventory) swap(next *snapshot) {
 		account, region := placeOf(i)
 		v.index.add(&held{state: h, instance: i, account: account, region: region, current: true}, identifiers)
 	}
-	h.read, h.fault, h.accounts = time.Now(), nil, next.accounts
+	h.read, h.fault, h.unread, h.accounts = time.Now(), nil, false, next.accounts
 	h.snapshots = append(p.kept, next)
 }
 
@@ -118,9 +116,9 @@ type plan struct {
 	added, aged, removed map[*tfstate.Instance][]found
 }
 
-// plan compares next with the newest snapshot, if there is one. A snapshot with that one's serial and content takes its
-// place; one of another lineage takes that of all.
-func (v *Inventory) plan(h *history, next *snapshot) plan {
+// plan compares next with the newest snapshot, if there is one, whose place it takes or not; one of another lineage takes
+// that of all.
+func (v *Inventory) plan(h *history, next *snapshot, replace bool) plan {
 	p := plan{
 		added: map[*tfstate.Instance][]found{}, aged: map[*tfstate.Instance][]found{}, removed: map[*tfstate.Instance][]found{},
 	}
@@ -128,16 +126,16 @@ func (v *Inventory) plan(h *history, next *snapshot) plan {
 	if before == nil {
 		before = &snapshot{}
 	} else {
-		p.kept = v.kept(h, next)
+		p.kept = v.kept(h, next, replace)
 	}
 	gone, came := parted(before.all, next.all)
 	objects := map[object]bool{}
 	for _, i := range came {
 		p.added[i] = v.index.find(i)
-		objects[objectOf(i)] = true
+		objects[v.objectOf(i)] = true
 	}
 	for _, i := range gone {
-		if len(p.kept) == 0 || objects[objectOf(i)] {
+		if len(p.kept) == 0 || objects[v.objectOf(i)] {
 			p.removed[i] = v.index.find(i)
 		} else {
 			p.aged[i] = v.index.find(i)
@@ -145,7 +143,7 @@ func (v *Inventory) plan(h *history, next *snapshot) plan {
 	}
 	if h != nil {
 		for i, last := range h.aged {
-			if !slices.Contains(p.kept, last) || objects[objectOf(i)] {
+			if !slices.Contains(p.kept, last) || objects[v.objectOf(i)] {
 				p.removed[i] = v.index.find(i)
 			}
 		}
@@ -154,12 +152,12 @@ func (v *Inventory) plan(h *history, next *snapshot) plan {
 }
 
 // kept are the older snapshots that stay beside next.
-func (v *Inventory) kept(h *history, next *snapshot) []*snapshot {
+func (v *Inventory) kept(h *history, next *snapshot, replace bool) []*snapshot {
 	newest := h.newest()
 	switch {
 	case newest.Lineage != next.Lineage:
 		return nil
-	case newest.Serial == next.Serial && newest.digest == next.digest:
+	case replace:
 		return slices.Clone(h.snapshots[:len(h.snapshots)-1])
 	}
 	return slices.Clone(h.snapshots[max(0, len(h.snapshots)-v.o.History+1):])
@@ -195,8 +193,8 @@ type object struct {
 	address tfstate.Address
 }
 
-func objectOf(i *tfstate.Instance) object {
-	if id := i.ID(); id != "" {
+func (v *Inventory) objectOf(i *tfstate.Instance) object {
+	if id := v.o.Redactor.ID(i); id != "" {
 		return object{typ: i.Address.Type, id: id}
 	}
 	return object{address: i.Address}

@@ -40,6 +40,8 @@ type index struct {
 	postings map[uint64][]posting
 	names    []tfstate.Path // attributes, by posting.name
 	byName   map[string]uint32
+	size     int  // postings
+	stored   bool // some identifier is a hash that was stored
 }
 
 // posting is one attribute of one instance that holds one identifier.
@@ -79,6 +81,9 @@ func (v *Inventory) Lookup(account, region, identifier string) []Candidate {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	postings := v.index.postings[hash]
+	if v.index.stored {
+		postings = slices.Concat(postings, v.index.postings[maphash.String(v.index.seed, v.o.Redactor.Identifier(identifier))])
+	}
 	if len(postings) == 0 {
 		return nil
 	}
@@ -140,6 +145,7 @@ func pathRank(p tfstate.Path) int {
 
 // add puts an instance into the index under what find found.
 func (x *index) add(h *held, identifiers []found) {
+	x.stored = x.stored || tfstate.HasKept(h.instance.Attributes)
 	for _, f := range identifiers {
 		n, ok := x.byName[f.name]
 		if !ok {
@@ -148,6 +154,7 @@ func (x *index) add(h *held, identifiers []found) {
 			x.names, x.byName[name] = append(x.names, tfstate.Path(name)), n
 		}
 		x.postings[f.hash] = append(x.postings[f.hash], posting{h, n, f.role})
+		x.size++
 	}
 }
 
@@ -160,6 +167,7 @@ func (x *index) remove(state *history, gone map[*tfstate.Instance][]found) {
 		}
 	}
 	for hash := range hashes {
+		x.size -= len(x.postings[hash])
 		kept := slices.DeleteFunc(x.postings[hash], func(p posting) bool {
 			_, is := gone[p.instance]
 			return is && p.state == state
@@ -168,6 +176,7 @@ func (x *index) remove(state *history, gone map[*tfstate.Instance][]found) {
 			delete(x.postings, hash)
 		} else {
 			x.postings[hash] = kept
+			x.size += len(kept)
 		}
 	}
 }

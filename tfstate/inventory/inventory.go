@@ -27,10 +27,13 @@ import (
 // Options of an Inventory. The zero value works.
 type Options struct {
 	History  int               // serials kept of each state; default 10, which 0 or less means too
-	Redactor *tfstate.Redactor // of the values in Serial.Changes
+	Redactor *tfstate.Redactor // of the values in Serial.Changes; with Past one that is Keeping
 	Log      *slog.Logger
 	// OnSerial takes every new serial, one at a time and in order; reading states waits for it.
 	OnSerial func(Serial)
+	// Past gives what was stored of a state's earlier serials. It is asked once for each state, before the state is read. An
+	// error is about what was stored, which is then not asked for again. Nil keeps what the process has seen and no more.
+	Past func(ctx context.Context, state string) (Past, error)
 }
 
 // Serial is one content of a state that was not known before.
@@ -42,6 +45,10 @@ type Serial struct {
 	Instances                 int
 	Changes                   []tfstate.Change
 	Findings                  []Finding
+	// Again marks what Options.Past gave already and was now read, with at most other marks of what is sensitive: there is
+	// nothing to tell. Only an inventory with a past has such.
+	Again bool
+	Keep  *Keep // what is to be stored; nil if there is no Past, or nothing is new
 }
 
 // Finding is something about the state itself.
@@ -78,11 +85,14 @@ type Inventory struct {
 	o   Options
 	log *slog.Logger
 
-	telling sync.Mutex // one content at a time is compared, swapped in and told
+	telling sync.Mutex      // one content at a time is compared, swapped in and told
+	fresh   map[string]bool // states of which what was stored is of no use
 
-	mu     sync.RWMutex
-	states map[string]*history
-	index  index
+	mu      sync.RWMutex
+	states  map[string]*history
+	asked   map[string]bool // states whose past was asked for
+	index   index
+	figures Figures // those that count up
 }
 
 var _ source.Sink = (*Inventory)(nil)
@@ -95,77 +105,118 @@ func New(o Options) *Inventory {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Inventory{o: o, log: o.Log.With("component", "inventory"), states: map[string]*history{}, index: newIndex()}
+	return &Inventory{
+		o: o, log: o.Log.With("component", "inventory"), states: map[string]*history{}, index: newIndex(),
+		fresh: map[string]bool{}, asked: map[string]bool{},
+	}
 }
 
 // Version takes one content: see source.Sink. The error is the reader's or the parser's.
 func (v *Inventory) Version(ctx context.Context, content source.Version) error {
-	next, err := v.parse(ctx, content)
+	if err := v.remember(ctx, content.URI); err != nil {
+		return err
+	}
+	next, revealed, err := v.parse(ctx, content)
 	if err != nil {
 		return err
 	}
 	v.telling.Lock()
 	defer v.telling.Unlock()
+	v.reveal(content.URI, revealed)
 	v.mu.RLock()
 	h := v.states[content.URI]
 	before := h.newest()
 	v.mu.RUnlock()
-	if before != nil && before.Lineage == next.Lineage && before.Serial == next.Serial && before.digest == next.digest {
-		v.touched(h, before, next)
-		return nil
-	}
 	told := Serial{
 		State: next.State, Lineage: next.Lineage, Terraform: next.terraform, Serial: next.Serial,
 		First: before == nil, Instances: len(next.all),
 	}
-	if before != nil {
+	switch {
+	case v.same(before, next):
+		keep, first := v.touched(h, before, next)
+		if keep == nil && !first {
+			return nil
+		}
+		told.Again, told.Keep, told.Written, told.Previous = true, keep, before.Written, before.Serial
+	case before == nil:
+		told.Keep = v.swapped(nil, next)
+		told.Written = next.Written
+	default:
 		told.Previous = before.Serial
 		told.Findings = findings(before, next)
 		next.after(before, time.Now())
 		if before.Lineage == next.Lineage {
-			next.share(before)
 			told.Changes = tfstate.Diff(before.all, next.all, v.o.Redactor)
 		}
+		next.n = before.n
+		told.Keep = v.swapped(before.all, next)
+		told.Written = next.Written
 	}
-	told.Written = next.Written
-	v.swap(next)
 	if v.o.OnSerial != nil {
 		v.o.OnSerial(told)
 	}
 	return nil
 }
 
+// swapped makes next, which has the number of the one before it, the newest, and gives what is to be stored.
+func (v *Inventory) swapped(before []*tfstate.Instance, next *snapshot) *Keep {
+	next.n++
+	v.swap(next, false)
+	v.mu.Lock()
+	v.figures.Serials++
+	v.mu.Unlock()
+	return v.keep(before, next)
+}
+
 // touched notes that a content was read again. What is new in it, such as which values are sensitive, counts from now on;
-// there is nothing to tell.
-func (v *Inventory) touched(h *history, before, next *snapshot) {
-	next.share(before)
-	next.Written = before.Written
+// there is nothing to tell. What is to be stored of it is nil if nothing is new; first says that the content was only known
+// from what was stored.
+func (v *Inventory) touched(h *history, before, next *snapshot) (keep *Keep, first bool) {
+	next.Written, next.n = before.Written, before.n
+	first, h.unread = h.unread, false
 	if !slices.Equal(before.all, next.all) {
-		v.swap(next)
-		return
+		v.swap(next, true)
+		return v.keep(before.all, next), first
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	h.read, h.fault = time.Now(), nil
+	h.read, h.fault, before.digest = time.Now(), nil, next.digest
+	return nil, first
 }
 
-func (v *Inventory) parse(ctx context.Context, content source.Version) (s *snapshot, err error) {
+// parse reads a content. Instances that did not change are those of the newest snapshot; revealed are the newest's that
+// stood for what was stored.
+func (v *Inventory) parse(ctx context.Context, content source.Version) (s *snapshot, revealed map[*tfstate.Instance]*tfstate.Instance, err error) {
+	start := time.Now()
 	r, err := content.Open(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read state %q: %w", content.URI, err)
+		return nil, nil, fmt.Errorf("read state %q: %w", content.URI, err)
 	}
-	defer func() { err = errors.Join(err, r.Close()) }()
+	count := &counter{Reader: r}
+	defer func() {
+		err = errors.Join(err, r.Close())
+		v.parsed(start, count.n)
+	}()
+	v.mu.RLock()
+	var before []*tfstate.Instance
+	if newest := v.states[content.URI].newest(); newest != nil {
+		before = newest.all
+	}
+	v.mu.RUnlock()
+	revealed = map[*tfstate.Instance]*tfstate.Instance{}
 	s = &snapshot{Snapshot: Snapshot{State: content.URI, Written: content.Written.UTC()}}
-	header, err := tfstate.Read(r, func(i *tfstate.Instance) error {
-		s.all = append(s.all, i)
+	s.all = make([]*tfstate.Instance, 0, len(before))
+	header, err := tfstate.Read(count, func(i *tfstate.Instance) error {
+		s.all = append(s.all, v.shared(before, i, revealed))
 		return ctx.Err()
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read state %q: %w", content.URI, err)
+		return nil, nil, fmt.Errorf("read state %q: %w", content.URI, err)
 	}
 	s.Serial, s.Lineage, s.terraform = header.Serial, header.Lineage, header.TerraformVersion
+	s.sort()
 	s.finish()
-	return s, nil
+	return s, revealed, nil
 }
 
 func findings(before, next *snapshot) []Finding {
@@ -182,6 +233,9 @@ func findings(before, next *snapshot) []Finding {
 
 // Fault takes a source's word on a state: see source.Sink.
 func (v *Inventory) Fault(uri string, err error) {
+	if err != nil {
+		_ = v.remember(context.Background(), uri) // what it was stands although it cannot be read
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	h := v.states[uri]
@@ -219,7 +273,7 @@ func (v *Inventory) At(state string, a tfstate.Address, before time.Time) (*tfst
 		}
 		i := s.at(a)
 		if i == nil && s != h.newest() {
-			i = moved(h, s, h.newest().at(a))
+			i = v.moved(h, s, h.newest().at(a))
 		}
 		return i, s.Snapshot, i != nil
 	}
@@ -227,15 +281,15 @@ func (v *Inventory) At(state string, a tfstate.Address, before time.Time) (*tfst
 }
 
 // moved is where an older snapshot has an instance of the newest one; nil if it does not have it. The caller holds mu.
-func moved(h *history, s *snapshot, now *tfstate.Instance) *tfstate.Instance {
+func (v *Inventory) moved(h *history, s *snapshot, now *tfstate.Instance) *tfstate.Instance {
 	if now == nil || now.ID() == "" {
 		return nil
 	}
 	for _, i := range s.all {
-		if i.Address.Type != now.Address.Type || i.Address.Data != now.Address.Data || i.ID() != now.ID() {
+		if i.Address.Type != now.Address.Type || i.Address.Data != now.Address.Data || !v.o.Redactor.SameID(i, now) {
 			continue
 		}
-		if still := h.newest().at(i.Address); still == nil || still.ID() != now.ID() {
+		if still := h.newest().at(i.Address); still == nil || !v.o.Redactor.SameID(still, now) {
 			return i
 		}
 	}

@@ -68,8 +68,12 @@ func give(t testing.TB, v *inventory.Inventory, at string, written time.Time, te
 }
 
 func take(v *inventory.Inventory, at string, written time.Time, text string) error {
-	return v.Version(context.Background(), source.Version{URI: at, Written: written, Size: int64(len(text)),
-		Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil }})
+	return v.Version(context.Background(), version(at, written, text))
+}
+
+func version(at string, written time.Time, text string) source.Version {
+	return source.Version{URI: at, Written: written, Size: int64(len(text)),
+		Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil }}
 }
 
 // names writes candidates for people.

@@ -1,0 +1,263 @@
+package inventory
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/tfdrift/tfdrift-falco/tfstate"
+)
+
+// What is kept of a state outlives the process: every Serial carries, as plain data, what somebody is to store of it (Keep),
+// and Options.Past gives back what was stored (Past) when the state is first heard of again. An inventory that was given
+// its past answers as the one that was stored did. Values that a state marks sensitive come back as hashes
+// (tfstate.Redactor.Keeping), which give way to the values as soon as the state is read and still has them.
+
+// Past is what was stored of one state. The zero value is that of a state that nobody knows.
+type Past struct {
+	Heads []Head // oldest first
+	// Rows gives every instance that one of the heads has, in any order, once; an error ends it. What a row points to may
+	// change with the next one.
+	Rows iter.Seq2[Row, error]
+}
+
+// Head is one stored snapshot without its instances.
+type Head struct {
+	N    int64 // from 1, growing by one within a state
+	Text []byte
+}
+
+// Row is one stored instance.
+type Row struct {
+	First, Last int64  // the snapshots that have it; Last is 0 while the newest does
+	Key, Body   []byte // of tfstate.Redactor.Store
+}
+
+// Keep is what is to be stored of one serial, so that Options.Past can give it back: it is stored whole or not at all.
+type Keep struct {
+	State  string
+	Head   Head
+	Oldest int64 // snapshots before this one, and instances whose Last is before it, can be forgotten
+	Fresh  bool  // all that was stored of the state before is of no use
+	// Changed is how many rows Rows gives.
+	Changed int
+	// Rows gives each instance that differs from those of the snapshot before: its key, and its body from this snapshot
+	// on, or no body if it is gone. Bodies are made as they are asked for; the texts are the caller's.
+	Rows iter.Seq2[[]byte, []byte]
+}
+
+// head is the text of a Head.
+type head struct {
+	Format    int       `json:"format"`
+	Serial    uint64    `json:"serial"`
+	Lineage   string    `json:"lineage"`
+	Terraform string    `json:"terraform"`
+	Written   time.Time `json:"written"`
+	Instances int       `json:"instances"`
+}
+
+const headFormat = 1
+
+// keep is what is to be stored of next, where before has the instances of the snapshot before it; nil where nobody stores.
+// The caller holds telling.
+func (v *Inventory) keep(before []*tfstate.Instance, next *snapshot) *Keep {
+	if v.o.Past == nil {
+		return nil
+	}
+	v.mu.RLock()
+	oldest := v.states[next.State].snapshots[0].n
+	v.mu.RUnlock()
+	fresh := v.fresh[next.State]
+	delete(v.fresh, next.State)
+	text, _ := json.Marshal(head{headFormat, next.Serial, next.Lineage, next.terraform, next.Written, len(next.all)}) // texts and numbers alone
+	gone, came := parted(before, next.all)
+	gone = slices.DeleteFunc(gone, func(i *tfstate.Instance) bool { return at(next.all, i.Address) != nil })
+	return &Keep{
+		State: next.State, Head: Head{next.n, text}, Oldest: oldest, Fresh: fresh, Changed: len(gone) + len(came),
+		Rows: func(yield func([]byte, []byte) bool) {
+			for _, i := range gone {
+				if key, _ := v.o.Redactor.Store(i); !yield(key, nil) {
+					return
+				}
+			}
+			for _, i := range came {
+				if !yield(v.o.Redactor.Store(i)) {
+					return
+				}
+			}
+		},
+	}
+}
+
+// remember gives a state its past when it is first heard of. A past that cannot be used is said, and the state's history
+// starts anew; the error is that of a ctx that ended.
+func (v *Inventory) remember(ctx context.Context, state string) error {
+	if v.o.Past == nil {
+		return nil
+	}
+	v.mu.Lock()
+	asked := v.asked[state]
+	v.asked[state] = true
+	v.mu.Unlock()
+	if asked {
+		return nil
+	}
+	snapshots, err := v.revive(ctx, state)
+	if ctx.Err() != nil {
+		v.mu.Lock()
+		delete(v.asked, state)
+		v.mu.Unlock()
+		return ctx.Err()
+	}
+	v.telling.Lock()
+	defer v.telling.Unlock()
+	if err != nil {
+		v.log.Warn("the stored history of a state cannot be used: it starts anew", "state", state, "cause", err)
+		v.fresh[state] = true
+		return nil
+	}
+	for _, s := range snapshots {
+		v.swap(s, false)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if h := v.states[state]; h != nil {
+		h.read, h.unread = time.Time{}, true
+	}
+	return nil
+}
+
+// revive makes a state's snapshots from what was stored.
+func (v *Inventory) revive(ctx context.Context, state string) ([]*snapshot, error) {
+	past, err := v.o.Past(ctx, state)
+	if err != nil || len(past.Heads) == 0 {
+		return nil, err
+	}
+	var all []*snapshot
+	var counts []int
+	for _, one := range past.Heads[max(0, len(past.Heads)-v.o.History):] {
+		s, count, err := revived(state, one)
+		if err != nil {
+			return nil, err
+		}
+		all, counts = append(all, s), append(counts, count)
+	}
+	if err := fill(all, past.Rows); err != nil {
+		return nil, err
+	}
+	for i, s := range all {
+		if len(s.all) != counts[i] {
+			return nil, fmt.Errorf("serial %d has %d instances and not %d: %w", s.Serial, len(s.all), counts[i], tfstate.ErrDamaged)
+		}
+	}
+	all[len(all)-1].finish()
+	return all, nil
+}
+
+func revived(state string, one Head) (*snapshot, int, error) {
+	var h head
+	if err := json.Unmarshal(one.Text, &h); err != nil {
+		return nil, 0, fmt.Errorf("snapshot %d: %w", one.N, tfstate.ErrDamaged)
+	}
+	if h.Format != headFormat {
+		return nil, 0, fmt.Errorf("snapshot %d of form %d: %w", one.N, h.Format, tfstate.ErrNewer)
+	}
+	return &snapshot{
+		Snapshot: Snapshot{State: state, Lineage: h.Lineage, Serial: h.Serial, Written: h.Written.UTC()}, terraform: h.Terraform, n: one.N,
+	}, h.Instances, nil
+}
+
+// fill gives the snapshots, which follow each other, their instances in the order of addresses.
+func fill(all []*snapshot, rows iter.Seq2[Row, error]) error {
+	type span struct {
+		*tfstate.Instance
+		first, last int64
+	}
+	var spans []span
+	var u tfstate.Unstorer
+	oldest, newest := all[0].n, all[len(all)-1].n
+	for row, err := range rows {
+		if err != nil {
+			return err
+		}
+		if row.Last == 0 {
+			row.Last = newest
+		}
+		if row.Last < oldest || row.First > newest {
+			continue
+		}
+		i, err := u.Unstore(row.Key, row.Body)
+		if err != nil {
+			return err
+		}
+		spans = append(spans, span{i, row.First, row.Last})
+	}
+	slices.SortStableFunc(spans, func(a, b span) int { return a.Address.Compare(b.Address) })
+	for _, s := range all {
+		for _, one := range spans {
+			if one.first <= s.n && s.n <= one.last {
+				s.all = append(s.all, one.Instance)
+			}
+		}
+	}
+	return nil
+}
+
+// shared is the instance that before has in the place of one just read, if nothing differs, else i itself. One that before
+// has as it was stored, with hashes for values that i has, is noted: i is to stand in its place.
+func (v *Inventory) shared(before []*tfstate.Instance, i *tfstate.Instance, revealed map[*tfstate.Instance]*tfstate.Instance) *tfstate.Instance {
+	o := at(before, i.Address)
+	if o == nil || o.Provider != i.Provider || o.Tainted != i.Tainted || o.SchemaVersion != i.SchemaVersion || !slices.Equal(o.Sensitive, i.Sensitive) {
+		return i
+	}
+	if o.Hash == i.Hash {
+		return o
+	}
+	if v.o.Past != nil && len(o.Sensitive) > 0 && v.o.Redactor.Alike(o, i) {
+		revealed[o] = i
+	}
+	return i
+}
+
+// reveal puts instances as they were read in the place of those that were stored, wherever those stand. The caller holds
+// telling.
+func (v *Inventory) reveal(state string, revealed map[*tfstate.Instance]*tfstate.Instance) {
+	if len(revealed) == 0 {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	h := v.states[state]
+	hidden := map[*tfstate.Instance][]found{}
+	for o := range revealed {
+		hidden[o] = v.index.find(o)
+	}
+	v.index.remove(h, hidden)
+	for _, i := range revealed {
+		account, region := placeOf(i)
+		v.index.add(&held{state: h, instance: i, account: account, region: region, current: true}, v.index.find(i))
+	}
+	for _, s := range h.snapshots {
+		all := slices.Clone(s.all) // others may be walking the old list
+		for n, o := range all {
+			if i := revealed[o]; i != nil {
+				all[n] = i
+			}
+		}
+		s.all = all
+	}
+}
+
+// same reports whether two contents of a state are one, as far as can be known of one that was stored.
+func (v *Inventory) same(before, next *snapshot) bool {
+	if before == nil || before.Lineage != next.Lineage || before.Serial != next.Serial {
+		return false
+	}
+	return before.digest == next.digest || v.o.Past != nil && slices.EqualFunc(before.all, next.all, func(o, n *tfstate.Instance) bool {
+		return o == n || o.Address == n.Address && v.o.Redactor.Alike(o, n)
+	})
+}
