@@ -21,11 +21,35 @@ var lenient = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.Allo
 // and is returned as it is. Instances may have been handed over before an error shows. With an error the Header holds what
 // was read of it by then; of a state that OpenTofu encrypted that is its serial and lineage, which stand in clear.
 //
-// Errors are ErrEmpty, ErrIncomplete, *VersionError, *FormatError, and whatever r returns.
+// Errors are ErrEmpty, ErrIncomplete, *VersionError, *FormatError, and whatever r returns. A single value above 64 MiB, such
+// as one instance, is a *FormatError: no provider writes any, and it would have to be held in memory.
 func Read(r io.Reader, each func(*Instance) error) (Header, error) {
-	d := &reader{dec: jsontext.NewDecoder(r, lenient), each: each, seen: map[string]bool{}, names: map[string]string{}}
+	d := &reader{each: each, seen: map[string]bool{}, names: map[string]string{}}
+	d.dec = jsontext.NewDecoder(&bounded{from: r, reader: d}, lenient)
 	err := d.state()
 	return d.header, d.explain(err)
+}
+
+// bounded ends the reading of a value that is too large.
+type bounded struct {
+	from   io.Reader
+	reader *reader
+	read   int64
+}
+
+// maxValue is the most that one value may need.
+const maxValue = 64 << 20
+
+var errTooLarge = fmt.Errorf("a single value of more than %d MiB: %s", maxValue>>20, wantRaw)
+
+func (b *bounded) Read(p []byte) (int, error) {
+	room := b.reader.dec.InputOffset() + maxValue - b.read
+	if room <= 0 {
+		return 0, errTooLarge
+	}
+	n, err := b.from.Read(p[:min(int64(len(p)), room)])
+	b.read += int64(n)
+	return n, err
 }
 
 type reader struct {
@@ -50,15 +74,18 @@ func (r *reader) explain(err error) error {
 		return ErrEmpty
 	}
 	var syntax *jsontext.SyntacticError
-	if errors.As(err, &syntax) {
-		return &FormatError{Offset: syntax.ByteOffset, Err: syntax.Err}
+	switch {
+	case errors.Is(err, errTooLarge):
+		return &FormatError{Offset: r.dec.InputOffset(), Err: errTooLarge}
+	case errors.As(err, &syntax):
+		return &FormatError{Offset: syntax.ByteOffset, Err: fmt.Errorf("%w: %s", syntax.Err, wantRaw)}
 	}
 	return err // the reader's own
 }
 
 func (r *reader) state() error {
 	if kind := r.dec.PeekKind(); kind != '{' && kind != jsontext.KindInvalid {
-		return &FormatError{Err: fmt.Errorf("a JSON %s, want an object", kind)}
+		return &FormatError{Err: fmt.Errorf("a JSON %s, want an object: %s", kind, wantRaw)}
 	}
 	if err := r.object(r.member); err != nil {
 		return err
@@ -68,7 +95,7 @@ func (r *reader) state() error {
 	case errors.Is(err, io.EOF):
 		return r.whole()
 	case err == nil || errors.As(err, &syntax):
-		return &FormatError{Offset: r.dec.InputOffset(), Err: errors.New("more text after the state's end: being overwritten, or two documents")}
+		return &FormatError{Offset: r.dec.InputOffset(), Err: errors.New("more text after the state's end, being overwritten or two documents: " + wantRaw)}
 	default:
 		return err
 	}
@@ -93,19 +120,22 @@ func (r *reader) object(each func(quoted jsontext.Value) error) error {
 	return err
 }
 
+// wantRaw is the way out of most faults.
+const wantRaw = "give the raw state, as terraform state pull prints it"
+
 // whole checks, at the end, that this was a raw state, and says what it is otherwise.
 func (r *reader) whole() error {
 	switch {
 	case r.seen["encrypted_data"]:
 		return &FormatError{Err: errors.New("encrypted by OpenTofu: give the decrypted state, as tofu state pull prints it")}
 	case r.seen["planned_values"], r.seen["resource_changes"]:
-		return &FormatError{Err: errors.New("a plan as JSON: give the raw state")}
+		return &FormatError{Err: errors.New("a plan as JSON: " + wantRaw)}
 	case r.seen["format_version"]:
-		return &FormatError{Err: errors.New("the output of terraform show -json, which has no serial: give the raw state, as terraform state pull prints it")}
+		return &FormatError{Err: errors.New("the output of terraform show -json, which has no serial: " + wantRaw)}
 	case !r.seen["version"]:
-		return &FormatError{Err: errors.New("no version")}
+		return &FormatError{Err: errors.New("no version: " + wantRaw)}
 	case !r.seen["serial"] && !r.seen["resources"]:
-		return &FormatError{Err: errors.New("neither serial nor resources")}
+		return &FormatError{Err: errors.New("neither serial nor resources: " + wantRaw)}
 	}
 	return nil
 }
@@ -114,7 +144,7 @@ func (r *reader) member(quoted jsontext.Value) error {
 	r.seen[string(quoted[1:len(quoted)-1])] = true
 	switch string(quoted) {
 	case `"version"`:
-		if err := r.value(&r.header.Format); err != nil {
+		if err := r.value("version", "a whole number", &r.header.Format); err != nil {
 			return err
 		}
 		if r.header.Format != 4 {
@@ -122,26 +152,26 @@ func (r *reader) member(quoted jsontext.Value) error {
 		}
 		return nil
 	case `"terraform_version"`:
-		return r.value(&r.header.TerraformVersion)
+		return r.value("terraform_version", "a text", &r.header.TerraformVersion)
 	case `"serial"`:
-		return r.value(&r.header.Serial)
+		return r.value("serial", "a whole number", &r.header.Serial)
 	case `"lineage"`:
-		return r.value(&r.header.Lineage)
+		return r.value("lineage", "a text", &r.header.Lineage)
 	case `"resources"`:
 		return r.list("resources", r.resource)
 	}
 	return r.dec.SkipValue()
 }
 
-// value reads the next value into a variable.
-func (r *reader) value(into any) error {
+// value reads the next value, that of the member name, into a variable.
+func (r *reader) value(name, want string, into any) error {
 	at := r.dec.InputOffset()
 	v, err := r.dec.ReadValue()
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(v, into, lenient); err != nil {
-		return &FormatError{Offset: at, Err: err}
+		return &FormatError{Offset: at, Err: fmt.Errorf("%s is a JSON %s, want %s: %s", name, v.Kind(), want, wantRaw)}
 	}
 	return nil
 }
@@ -153,7 +183,7 @@ func (r *reader) list(name string, each func() error) error {
 		return r.dec.SkipValue()
 	case '[', jsontext.KindInvalid:
 	default:
-		return r.fault("%s is a JSON %s, want a list", name, kind)
+		return r.fault("%s is a JSON %s, want a list: %s", name, kind, wantRaw)
 	}
 	if _, err := r.dec.ReadToken(); err != nil {
 		return err
@@ -168,7 +198,7 @@ func (r *reader) list(name string, each func() error) error {
 				return err
 			}
 		default:
-			return r.fault("%s holds a JSON %s, want objects", name, kind)
+			return r.fault("%s holds a JSON %s, want objects: %s", name, kind, wantRaw)
 		}
 	}
 }
@@ -185,18 +215,18 @@ func (r *reader) resource() error {
 	err := r.object(func(quoted jsontext.Value) error {
 		switch string(quoted) {
 		case `"module"`:
-			return r.text(&of.Address.Module)
+			return r.text("module", &of.Address.Module)
 		case `"mode"`:
 			var mode string
-			err := r.text(&mode)
+			err := r.text("mode", &mode)
 			of.Address.Data = mode == "data"
 			return err
 		case `"type"`:
-			return r.text(&of.Address.Type)
+			return r.text("type", &of.Address.Type)
 		case `"name"`:
-			return r.text(&of.Address.Name)
+			return r.text("name", &of.Address.Name)
 		case `"provider"`:
-			return r.text(&of.Provider)
+			return r.text("provider", &of.Provider)
 		case `"instances"`:
 			return r.list("instances", func() error {
 				i, err := r.instance()
@@ -210,7 +240,7 @@ func (r *reader) resource() error {
 		return err
 	}
 	if len(all) > 0 && (of.Address.Type == "" || of.Address.Name == "") {
-		return r.fault("a resource without type or name")
+		return r.fault("a resource without type or name: %s", wantRaw)
 	}
 	for _, i := range all {
 		i.Address.Module, i.Address.Data, i.Address.Type, i.Address.Name = of.Address.Module, of.Address.Data, of.Address.Type, of.Address.Name
@@ -225,14 +255,14 @@ func (r *reader) resource() error {
 	return nil
 }
 
-// text reads a text or null.
-func (r *reader) text(into *string) error {
+// text reads a text or null, that of a resource's member name.
+func (r *reader) text(name string, into *string) error {
 	v, err := r.dec.ReadValue()
 	if err != nil {
 		return err
 	}
 	if kind := v.Kind(); kind != '"' && kind != 'n' {
-		return r.fault("a JSON %s, want a text", kind)
+		return r.fault("a resource's %s is a JSON %s, want a text: %s", name, kind, wantRaw)
 	}
 	*into = r.shared(v)
 	return nil
@@ -276,7 +306,9 @@ func (r *reader) instance() (*Instance, error) {
 		case `"provider"`:
 			i.Provider = r.shared(v)
 		case `"schema_version"`:
-			err = json.Unmarshal(v, &i.SchemaVersion, lenient)
+			if json.Unmarshal(v, &i.SchemaVersion, lenient) != nil {
+				err = fmt.Errorf("the schema version is a JSON %s, want a whole number", v.Kind())
+			}
 		case `"attributes"`:
 			attributes = v
 		case `"attributes_flat"`:
@@ -290,7 +322,7 @@ func (r *reader) instance() (*Instance, error) {
 		err = i.attributes(attributes, flat)
 	}
 	if err != nil {
-		return nil, r.fault("instance: %w", err)
+		return nil, r.fault("instance: %w: %s", err, wantRaw)
 	}
 	return i, nil
 }
@@ -304,7 +336,7 @@ func (i *Instance) key(v jsontext.Value) error {
 		i.Address.Key = string(v) // as it stands: a whole number
 	case 'n':
 	default:
-		return fmt.Errorf("the index key is a JSON %s", v.Kind())
+		return fmt.Errorf("the index key is a JSON %s, want a text or a number", v.Kind())
 	}
 	return nil
 }
@@ -319,7 +351,7 @@ func (i *Instance) attributes(attributes, flat jsontext.Value) error {
 		attributes = jsontext.Value("{}")
 	}
 	if attributes.Kind() != '{' {
-		return fmt.Errorf("the attributes are a JSON %s", attributes.Kind())
+		return fmt.Errorf("the attributes are a JSON %s, want an object", attributes.Kind())
 	}
 	if mayWrap(attributes) {
 		i.Attributes = slices.Clip(unwrapped(attributes))

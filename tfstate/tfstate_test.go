@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -153,6 +154,86 @@ func TestReadRefuses(t *testing.T) {
 			t.Errorf("%s: header %+v", name, header)
 		}
 	}
+}
+
+// TestFaultsSayWhatToDo: each fault names its place, or the member, and the way out.
+func TestFaultsSayWhatToDo(t *testing.T) {
+	const raw = "give the raw state, as terraform state pull prints it"
+	deep := func(n int) string { return strings.Repeat(`{"a":`, n) + "1" + strings.Repeat("}", n) }
+	for name, c := range map[string]struct{ text, says, way string }{
+		"nothing":           {"", "it is empty", ""},
+		"cut off":           {`{"version":4,"serial":`, "cut off after 2", ""},
+		"binary":            {"\x80\x04tfstate", "invalid character '\\x80'", raw},
+		"HTML":              {"<html>", "invalid character '<' at start of value", raw},
+		"UTF-16":            {"\xff\xfe{\x00", "invalid character", raw},
+		"broken half-way":   {`{"version":4,"serial":1,"resources":[oops]}`, "(at byte 37)", raw},
+		"foreign":           {`{"name":"npm","lockfileVersion":3}`, "no version", raw},
+		"foreign, version":  {`{"version":"1.0.0","name":"npm"}`, "version is a JSON string, want a whole number", raw},
+		"too new":           {`{"version":5}`, "format 5 is newer than this program", "update it"},
+		"too old":           {`{"version":1,"modules":[]}`, "format 1 is not read", "terraform apply -refresh-only"},
+		"serial, a text":    {`{"version":4,"serial":"7"}`, "serial is a JSON string, want a whole number", raw},
+		"serial, negative":  {`{"version":4,"serial":-7}`, "serial is a JSON number, want a whole number", raw},
+		"serial, huge":      {`{"version":4,"serial":1e400}`, "serial is a JSON number, want a whole number", raw},
+		"lineage, a list":   {`{"version":4,"lineage":["hush"]}`, "lineage is a JSON [, want a text", raw},
+		"resources":         {`{"version":4,"resources":{"hush":1}}`, "resources is a JSON {, want a list", raw},
+		"a resource":        {`{"version":4,"resources":["hush"]}`, "resources holds a JSON string, want objects", raw},
+		"a resource's type": {`{"version":4,"resources":[{"type":7}]}`, "a resource's type is a JSON number, want a text", raw},
+		"an index key":      {one(`{"index_key":{"hush":1}}`), "the index key is a JSON {, want a text or a number", raw},
+		"a schema version":  {one(`{"schema_version":"hush"}`), "the schema version is a JSON string, want a whole number", raw},
+		"attributes":        {one(`{"attributes":"hush"}`), "the attributes are a JSON string, want an object", raw},
+		"20,000 levels":     {one(`{"attributes":` + deep(20000) + `}`), "exceeded max depth", raw},
+	} {
+		_, _, err := read(c.text)
+		if err == nil || !strings.Contains(err.Error(), c.says) || !strings.HasSuffix(err.Error(), c.way) && c.way == raw || !strings.Contains(err.Error(), c.way) {
+			t.Errorf("%s: got %v, want %s ... %s", name, err, c.says, c.way)
+		}
+		if kindOf(err) == "" || strings.Contains(err.Error(), "hush") {
+			t.Errorf("%s: not a typed error, or it shows a value: %v", name, err)
+		}
+	}
+	for name, text := range map[string]string{
+		"1,000 levels":       one(`{"attributes":` + deep(1000) + `}`),
+		"no lineage":         `{"version":4,"serial":1,"resources":[]}`,
+		"unknown members":    `{"version":4,"serial":1,"x":{"y":[1]},"resources":[{"type":"t","name":"n","z":1,"instances":[{"w":1}]}]}`,
+		"repeated addresses": one(`{"attributes":{"id":"a"}},{"attributes":{"id":"b"}}`),
+		"a serial of 2^63":   `{"version":4,"serial":9223372036854775808,"resources":[]}`,
+	} {
+		if _, _, err := read(text); err != nil {
+			t.Errorf("%s: %v, want that it is read", name, err)
+		}
+	}
+}
+
+// TestGarbageIsGivenUp: 100 MB that are no state cost neither time nor memory, whatever they begin like.
+func TestGarbageIsGivenUp(t *testing.T) {
+	for name, start := range map[string]string{
+		"no JSON": "x", "a text": `"`, "a name": `{"`, "a member": `{"version":4,"lineage":"`,
+		"an attribute": `{"version":4,"serial":1,"resources":[{"type":"t","name":"n","instances":[{"attributes":{"a":"`,
+	} {
+		before := allocated()
+		_, err := tfstate.Read(io.MultiReader(strings.NewReader(start), io.LimitReader(letters{}, 100<<20)), func(*tfstate.Instance) error { return nil })
+		if got := kindOf(err); got != "format" || !strings.Contains(err.Error(), "give the raw state") {
+			t.Errorf("%s: %v (%s)", name, err, got)
+		}
+		if made := allocated() - before; made > 300<<20 {
+			t.Errorf("%s: %d MB were allocated", name, made>>20)
+		}
+	}
+}
+
+func allocated() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.TotalAlloc
+}
+
+type letters struct{}
+
+func (letters) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'x'
+	}
+	return len(p), nil
 }
 
 // kindOf names the typed errors of Read; "" for any other.
