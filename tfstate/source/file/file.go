@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/bmatcuk/doublestar/v4"
@@ -45,6 +46,7 @@ type files struct {
 	uri     string
 	pattern string // absolute; a glob
 	o       Options
+	nothing sync.Once // tells that there is no state
 }
 
 // New makes a source from a path, a file:// URI, a directory or a glob. The files need not exist yet. A state's URI is
@@ -77,7 +79,7 @@ func pathOf(uri string) (string, error) {
 	case !isURI:
 		return filepath.Abs(uri)
 	case scheme != "file":
-		return "", fmt.Errorf("scheme %q is not supported: give a path or file:///path", scheme)
+		return "", fmt.Errorf("scheme %q is not supported: states are read from a path, a directory, a glob or file:///path", scheme)
 	}
 	path, err := url.PathUnescape(rest)
 	if err != nil {

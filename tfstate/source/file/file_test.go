@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -378,6 +380,66 @@ func TestUnreadable(t *testing.T) {
 	}
 	sink.Watch(t, open(t, path, quick))
 	sink.Await(t, "the state", func() bool { return sink.Newest(uri) == 1 && sink.FaultOf(uri) == nil })
+}
+
+// TestADirectoryInItsPlace: a state that was read and is hidden by a directory is a fault, not well.
+func TestADirectoryInItsPlace(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.tfstate")
+	uri := "file://" + path
+	put(t, path, sourcetest.State("a", 1))
+	sink := sourcetest.Watch(t, open(t, path, quick))
+	sink.Await(t, "the first serial", func() bool { return sink.Newest(uri) == 1 })
+	replace := func(with func() error) {
+		t.Helper()
+		if err := errors.Join(os.Remove(path), with()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	says := func(text string) func() bool {
+		return func() bool { err := sink.FaultOf(uri); return err != nil && strings.Contains(err.Error(), text) }
+	}
+	replace(func() error { return os.Mkdir(path, 0o700) })
+	sink.Await(t, "a fault with the way out", says("a directory lies in the file's place; what was read of it before stays: put the file back"))
+	replace(func() error { return syscall.Mkfifo(path, 0o600) })
+	sink.Await(t, "a fault with the way out", says("no regular file: put the state there as a file"))
+	replace(func() error { return os.WriteFile(path, sourcetest.State("a", 2), 0o600) })
+	sink.Await(t, "the state again", func() bool { return sink.Newest(uri) == 2 && sink.FaultOf(uri) == nil })
+}
+
+// TestLinksInCircles: two links that lead up would make a walk endless; one, each state many.
+func TestLinksInCircles(t *testing.T) {
+	dir := t.TempDir()
+	put(t, filepath.Join(dir, "a/b/x.tfstate"), sourcetest.State("x", 1))
+	put(t, filepath.Join(dir, "releases/5/y.tfstate"), sourcetest.State("y", 1))
+	link(t, dir, filepath.Join(dir, "a/up"))
+	link(t, "..", filepath.Join(dir, "a/b/up"))
+	link(t, "self", filepath.Join(dir, "self"))
+	link(t, "z.tfstate", filepath.Join(dir, "z.tfstate"))
+	link(t, "releases/5", filepath.Join(dir, "current"))
+	sink := sourcetest.NewSink(t)
+	if err := open(t, filepath.Join(dir, "**/*.tfstate"), quick).Load(t.Context(), sink); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"file://" + dir + "/a/b/x.tfstate", "file://" + dir + "/current/y.tfstate", "file://" + dir + "/releases/5/y.tfstate"}
+	if got := sink.URIs(); !slices.Equal(got, want) {
+		t.Errorf("states %v, want %v", got, want)
+	}
+}
+
+// TestNothingThere: a pattern without a state is said once, and is no fault.
+func TestNothingThere(t *testing.T) {
+	var log bytes.Buffer
+	o := quick
+	o.Log = slog.New(slog.NewTextHandler(&log, nil))
+	s, sink := open(t, filepath.Join(t.TempDir(), "*.tfstate"), o), sourcetest.NewSink(t)
+	for range 2 {
+		if err := s.Load(t.Context(), sink); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, s.URI()) || !strings.Contains(text, "hint=") {
+		t.Errorf("want one line with the pattern and a hint: %s", text)
+	}
 }
 
 func TestNew(t *testing.T) {

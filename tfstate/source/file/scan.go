@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/bmatcuk/doublestar/v4"
@@ -27,6 +28,8 @@ type scan struct {
 	// unwatched are the directories without notices, which was logged.
 	unwatched map[string]bool
 	known     map[string]*content
+	// closed are the directories that the last look could not list.
+	closed map[string]error
 }
 
 // content is one file as it was last handed over.
@@ -38,6 +41,8 @@ type content struct {
 	since time.Time
 	tries int
 	fault string // what was told of it; "" when it is well
+	read  bool   // taken at least once
+	place bool   // not a file, but a directory that cannot be listed
 }
 
 // stamp tells two contents of a file apart.
@@ -76,7 +81,8 @@ func (s *scan) find() ([]string, error) {
 		return []string{pattern}, nil
 	}
 	base, _ := doublestar.SplitPattern(filepath.ToSlash(pattern))
-	found, err := doublestar.FilepathGlob(pattern, doublestar.WithFilesOnly())
+	s.closed = map[string]error{}
+	found, err := tree{base: base, closed: s.closed}.glob(pattern)
 	if err != nil {
 		return nil, fmt.Errorf("find states %q: %w", pattern, err)
 	}
@@ -134,7 +140,26 @@ func (s *scan) look(ctx context.Context) time.Duration {
 		}
 	}
 	s.missing(found, err)
+	s.places()
+	if err == nil && len(found) == 0 && len(s.closed) == 0 {
+		s.f.nothing.Do(func() {
+			s.f.o.Log.Warn("no states here: watched for what comes", "state", s.f.uri, "pattern", s.f.pattern,
+				"hint", "a directory's files are read whose names end in .tfstate; a glob with ** finds them at any depth")
+		})
+	}
 	return again
+}
+
+// places tells of directories whose files cannot be found, and of their recovery.
+func (s *scan) places() {
+	for dir, err := range s.closed {
+		c := s.known[dir]
+		if c == nil {
+			c = &content{place: true}
+			s.known[dir] = c
+		}
+		s.tell(dir, c, fmt.Errorf("%w: let the user who runs this list the directory; its states are not read", err))
+	}
 }
 
 // next is when to look again without a notice: when something is being written, or may have been written twice in a tick;
@@ -157,20 +182,48 @@ func (s *scan) missing(found []string, err error) {
 		s.known[s.f.pattern] = &content{}
 	}
 	for path, c := range s.known {
-		if _, there := slices.BinarySearch(found, path); there {
+		if _, there := slices.BinarySearch(found, path); there || s.closed[path] != nil {
 			continue
 		}
-		if path == s.f.pattern && isDir(path) {
-			s.to.Fault(uriOf(path), nil) // the place itself, which is there now
+		*c = content{fault: c.fault, read: c.read, place: c.place}
+		there := isDir(path)
+		switch closed := s.closedAbove(path); {
+		case c.place, there && !c.read: // a directory, and all is well with it, or it has gone
+			s.tell(path, c, nil)
 			delete(s.known, path)
-			continue
+		case there:
+			s.tell(path, c, errDirectory)
+		case closed != nil:
+			s.tell(path, c, closed)
+		default:
+			s.tell(path, c, errGone)
 		}
-		*c = content{fault: c.fault}
-		s.tell(path, c, errGone)
 	}
 }
 
-var errGone = errors.New("the file is not there; what was read of it before stays")
+// closedAbove is why the directories that lead to a path cannot be listed; nil if they can.
+func (s *scan) closedAbove(path string) error {
+	for dir, err := range s.closed {
+		if strings.HasPrefix(path, dir+string(filepath.Separator)) {
+			return readable(err)
+		}
+	}
+	return nil
+}
+
+var (
+	errGone      = errors.New("the file is not there; what was read of it before stays: put it back, or start without it")
+	errDirectory = errors.New("a directory lies in the file's place; what was read of it before stays: put the file back")
+	errNoFile    = errors.New("it is no regular file: put the state there as a file")
+)
+
+// readable says what to do about a file that may not be read.
+func readable(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: let the user who runs this read it", err)
+	}
+	return err
+}
 
 // take hands one file over if it changed. It says after how long to try again, 0 when there is no need.
 func (s *scan) take(ctx context.Context, path string) time.Duration {
@@ -181,11 +234,11 @@ func (s *scan) take(ctx context.Context, path string) time.Duration {
 	}
 	info, err := os.Stat(path)
 	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("it is no regular file")
+		err = errNoFile
 	}
 	if err != nil {
-		*c = content{fault: c.fault}
-		s.tell(path, c, err)
+		*c = content{fault: c.fault, read: c.read}
+		s.tell(path, c, readable(err))
 		return 0
 	}
 	now := stampOf(info)
@@ -200,7 +253,7 @@ func (s *scan) take(ctx context.Context, path string) time.Duration {
 	if err != nil {
 		return s.broken(ctx, c, path, now, err)
 	}
-	c.stamp, c.again, c.since, c.tries = now, now.unsure(read), time.Time{}, 0
+	c.stamp, c.again, c.since, c.tries, c.read = now, now.unsure(read), time.Time{}, 0, true
 	s.tell(path, c, nil)
 	return 0
 }
@@ -232,6 +285,7 @@ func (s *scan) broken(ctx context.Context, c *content, path string, now stamp, e
 		if time.Since(c.since) < s.f.o.Patience {
 			return min(25*time.Millisecond<<min(c.tries, 5), time.Second)
 		}
+		err = fmt.Errorf("%w, and nobody goes on writing it: put it back whole, as terraform state pull prints it", err)
 	case errors.As(err, &format), errors.As(err, &version):
 		c.stamp, c.again = now, now.unsure(time.Now())
 	}
@@ -253,9 +307,12 @@ func (s *scan) tell(path string, c *content, err error) {
 
 // open opens one content; what is read counts only if the file was the same before and after.
 func open(path string, want stamp) (io.ReadCloser, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe that took its place would wait for a writer
 	if err != nil {
-		return nil, err
+		return nil, readable(err)
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, f.Close(), errNoFile)
 	}
 	return &whole{f, want}, nil
 }
