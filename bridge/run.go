@@ -137,7 +137,7 @@ func run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 	running.start("correlate", judge.Run)
 
 	// The journal's messages to whoever listens.
-	subscribers := hub.New(book, hub.Options{Log: log, Replayed: c.Demo})
+	subscribers := hub.New(book, hub.Options{Log: log, Replayed: c.Demo, Metrics: registry})
 	running.start("hub", subscribers.Run)
 	handler := serve.New(subscribers, subscribers, serve.Options{Log: log, Checks: checks, Registry: registry, Demo: c.Demo, MessagesPerMinute: c.MessagesPerMinute})
 	running.start("feed", serveHTTP(feedAddress, handler, log))

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/tfdrift/tfdrift-falco/bridge/journal"
 	"github.com/tfdrift/tfdrift-falco/bridge/wire"
@@ -31,6 +32,7 @@ type Cursor struct {
 
 	// Read without mu, which may be held while the journal is read: the hub must not wait for that.
 	wantsMessages, wantsStats, draining atomic.Bool
+	read                                atomic.Uint64 // at's milliseconds
 }
 
 // batch is how many frames Next gives at most, replies and stats aside.
@@ -58,6 +60,7 @@ func (h *Hub) NewCursor() (c *Cursor, start wire.ID, err error) {
 	}
 	h.cursors[c] = struct{}{}
 	c.at = h.newest()
+	c.read.Store(c.at.Millis)
 	return c, c.at, nil
 }
 
@@ -134,6 +137,7 @@ func (c *Cursor) placeOf(since wire.Cursor, newest wire.ID) wire.ID {
 
 // moveTo has the cursor read from there on. The topics that were there before have given all up to where it stands.
 func (c *Cursor) moveTo(from, newest wire.ID) {
+	defer func() { c.read.Store(c.at.Millis) }()
 	if !c.wantsMessages.Load() {
 		c.at = newest
 	}
@@ -245,6 +249,7 @@ func (c *Cursor) take(ctx context.Context) ([]Frame, error) {
 			break
 		}
 	}
+	c.read.Store(c.at.Millis)
 	frames = c.takeStats(frames)
 	return c.ended(frames)
 }
@@ -261,6 +266,7 @@ func (c *Cursor) ended(frames []Frame) ([]Frame, error) {
 func (c *Cursor) takeMessages(ctx context.Context, frames []Frame) ([]Frame, error) {
 	c.hub.ringMu.RLock()
 	messages, ok := c.hub.ring.after(c.at)
+	had := len(frames)
 	if ok {
 		frames = c.pick(frames, messages)
 	}
@@ -268,6 +274,9 @@ func (c *Cursor) takeMessages(ctx context.Context, frames []Frame) ([]Frame, err
 	c.hub.ringMu.RUnlock()
 	if ok {
 		c.foreign = false
+		if len(frames) > had {
+			c.hub.delivery.Observe(c.hub.o.Now().Sub(time.UnixMilli(int64(c.at.Millis))).Seconds()) //nolint:gosec // a clock's
+		}
 		return frames, nil
 	}
 	room := batch - len(frames)

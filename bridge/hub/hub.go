@@ -38,6 +38,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tfdrift/tfdrift-falco/bridge/journal"
 	"github.com/tfdrift/tfdrift-falco/bridge/wire"
@@ -47,6 +48,8 @@ import (
 type Options struct {
 	Log *slog.Logger     // nil discards
 	Now func() time.Time // nil is time.Now
+	// Metrics gets the time that deliveries take; nil keeps it unregistered.
+	Metrics prometheus.Registerer
 	// Replayed marks welcome and stats messages as the demo's.
 	Replayed bool
 	// RingMessages and RingBytes limit the newest messages held in memory: 4,096 and 32 MiB.
@@ -116,7 +119,8 @@ type Hub struct {
 	sessions map[*Session]struct{}
 	live     sync.WaitGroup // one for each session; Add under mu while not closing
 
-	figures figures
+	figures  figures
+	delivery prometheus.Histogram
 }
 
 // statsFrame is the newest stats message; n counts them from 1.
@@ -134,6 +138,7 @@ func New(j *journal.Journal, o Options) *Hub {
 	h.log = h.o.Log.With("component", "hub")
 	h.started = h.o.Now()
 	h.figures.closed = map[string]int64{}
+	h.delivery = newDelivery(h.o.Metrics)
 	h.ring = newRing(h.o.RingMessages, h.o.RingBytes)
 	newest := j.Follow(h.append)
 	h.ringMu.Lock()

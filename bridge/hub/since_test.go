@@ -172,3 +172,21 @@ func TestSinceTheEdgeOfTheRetention(t *testing.T) {
 		}
 	}
 }
+
+// The figures tell how far behind the slowest subscriber is.
+func TestFiguresTellTheSlowest(t *testing.T) {
+	clock := time.UnixMilli(1_700_000_000_000)
+	r := start(t, journal.Options{Now: func() time.Time { clock = clock.Add(time.Second); return clock }}, hub.Options{})
+	slow, quick := r.cursor(wire.TopicDrifts), r.cursor(wire.TopicDrifts)
+	for i := range 5 {
+		r.publish(i, 1, wire.TopicDrifts)
+	}
+	next(t, quick, 5)
+	if got := r.hub.Figures(); got.Behind < 4*time.Second || got.Cursors != 2 {
+		t.Errorf("got %+v, want the slow one some seconds behind", got)
+	}
+	next(t, slow, 5)
+	if got := r.hub.Figures(); got.Behind != 0 {
+		t.Errorf("got %s behind, want none", got.Behind)
+	}
+}

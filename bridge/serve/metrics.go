@@ -21,7 +21,6 @@ type metrics struct {
 	log      *slog.Logger
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
-	streams  prometheus.Gauge
 }
 
 // scrapeWait is how long a scrape waits for the journal.
@@ -33,6 +32,8 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	descSessions     = describe("sessions", "WebSocket sessions that are open.")
+	descSubscribers  = describe("subscribers", "Subscribers of the feed: WebSocket sessions and streams of server-sent events.")
+	descBehind       = describe("slowest_subscriber_seconds", "How much older what the slowest subscriber reads is than the newest message.")
 	descOpened       = describe("sessions_opened_total", "WebSocket sessions opened.")
 	descClosed       = describe("sessions_closed_total", "WebSocket sessions that ended, by cause.", "cause")
 	descSent         = describe("messages_sent_total", "Frames written to WebSocket sessions.")
@@ -60,10 +61,9 @@ func newMetrics(registry *prometheus.Registry, reader Reader, h *hub.Hub, log *s
 			Name: "tfdrift_http_request_seconds", Help: "Time to answer HTTP requests, without WebSocket sessions.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 7),
 		}, []string{"path"}),
-		streams: prometheus.NewGauge(prometheus.GaugeOpts{Name: "tfdrift_streams", Help: "Streams of server-sent events that are open."}),
 	}
 	for _, c := range []prometheus.Collector{
-		m, m.requests, m.seconds, m.streams, collectors.NewGoCollector(),
+		m, m.requests, m.seconds, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		err := registry.Register(c)
@@ -86,7 +86,7 @@ func (m *metrics) request(path, code string, took time.Duration) {
 // Describe tells what Collect gives. It implements prometheus.Collector.
 func (m *metrics) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descSessions, descOpened, descClosed, descSent, descStatsDropped, descGaps, descFromJournal, descDropped,
+		descSessions, descSubscribers, descBehind, descOpened, descClosed, descSent, descStatsDropped, descGaps, descFromJournal, descDropped,
 		descAlerts, descPending, descMessages, descOpenDrifts, descStates, descResources, descBlind,
 	} {
 		to <- d
@@ -103,6 +103,8 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	}
 	f := m.hub.Figures()
 	gauge(descSessions, int64(f.Sessions))
+	gauge(descSubscribers, int64(f.Cursors))
+	to <- prometheus.MustNewConstMetric(descBehind, prometheus.GaugeValue, f.Behind.Seconds())
 	count(descOpened, f.Opened)
 	for cause, n := range f.Closed {
 		count(descClosed, n, cause)

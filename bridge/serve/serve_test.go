@@ -367,7 +367,7 @@ func TestMetrics(t *testing.T) {
 	r.get("/made-up")
 	status, _, body := r.get("/metrics")
 	for _, want := range []string{
-		"tfdrift_sessions 1\n", "tfdrift_inbox_alerts_total 1\n", "tfdrift_inbox_pending 1\n", "tfdrift_blind_spots_total 2\n",
+		"tfdrift_sessions 1\n", "tfdrift_subscribers 1\n", "tfdrift_slowest_subscriber_seconds 0\n", "tfdrift_inbox_alerts_total 1\n", "tfdrift_inbox_pending 1\n", "tfdrift_blind_spots_total 2\n",
 		`tfdrift_journal_messages_total{type="event"} 1`, `tfdrift_http_requests_total{code="200",path="/healthz"} 1`,
 		`tfdrift_http_requests_total{code="404",path="other"} 1`, "tfdrift_frames_dropped_total 0\n", "go_goroutines ",
 		"process_open_fds ",

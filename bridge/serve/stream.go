@@ -44,8 +44,6 @@ func (s *server) stream(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	s.metrics.streams.Inc()
-	defer s.metrics.streams.Dec()
 	out := newEvents(w, s.hub.Epoch())
 	out.add(s.encode(s.welcome(uuid.NewString(), start)), cursor.Place()) // the client's place until a message comes
 	for err == nil {
