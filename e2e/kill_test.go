@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"database/sql"
@@ -20,10 +21,10 @@ import (
 	_ "modernc.org/sqlite" // to look into the journal
 )
 
-// TestKilledAtAnyMoment kills the bridge 50 times at random moments while alerts come in by HTTP and a client follows the
-// feed. A sender repeats what was not answered with 200, as nobody can know whether it was stored. In the end every event
-// stands in the journal once, and the client, which resumed behind the last message it saw, has seen each message once, in the
-// journal's order.
+// TestKilledAtAnyMoment kills the bridge 50 times at random moments while alerts come in by HTTP and two clients follow the
+// feed, one by WebSocket and one by server-sent events. A sender repeats what was not answered with 200, as nobody can know
+// whether it was stored. In the end every event stands in the journal once, and the clients, which resumed behind the last
+// message they saw, have seen each message once, in the journal's order.
 func TestKilledAtAnyMoment(t *testing.T) {
 	t.Parallel()
 	const kills = 50
@@ -38,8 +39,9 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	var parts sync.WaitGroup
 	sample := record(t, "open-port-22", "", time.Time{}, nil)
 	parts.Go(func() { sent <- sendAlerts(t, "http://"+intake, sample, done) })
-	follower := &follower{t: t, url: "ws://" + feed + "/ws", done: make(chan struct{})}
-	parts.Go(follower.run)
+	bySocket, byStream := newFollower(t, feed), newFollower(t, feed)
+	parts.Go(func() { bySocket.run(bySocket.socket) })
+	parts.Go(func() { byStream.run(byStream.stream) })
 	for range kills {
 		time.Sleep(time.Duration(10+random.IntN(300)) * time.Millisecond) // the moment is what is random
 		_ = b.command.Process.Kill()
@@ -48,13 +50,14 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	}
 	close(done)
 	alerts := <-sent
-	want := everything(t, "ws://"+feed+"/ws", 2*alerts) // an alert and its drift
-	follower.await(want[len(want)-1].ID)
-	parts.Wait()
-
-	if d := cmp.Diff(idsOf(want), idsOf(follower.seen)); d != "" {
-		t.Errorf("the client saw other messages than the journal has: %s", d)
+	want := everything(t, feed, 2*alerts) // an alert and its drift
+	for name, f := range map[string]*follower{"socket": bySocket, "stream": byStream} {
+		f.await(want[len(want)-1].ID)
+		if d := cmp.Diff(idsOf(want), idsOf(f.seen)); d != "" {
+			t.Errorf("the %s gave other messages than the journal has: %s", name, d)
+		}
 	}
+	parts.Wait()
 	told := map[string]int{}
 	for _, m := range want {
 		p := m.payload(t)
@@ -75,7 +78,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	if all, different := eventsIn(t, filepath.Join(data, "journal.db")); all != alerts || different != alerts {
 		t.Errorf("the journal holds %d event ids, %d different ones, want %d", all, different, alerts)
 	}
-	t.Logf("%d kills, %d alerts, %d messages, %d connections of the client", kills, alerts, len(want), follower.connections)
+	t.Logf("%d kills, %d alerts, %d messages, %d connections of the client", kills, alerts, len(want), bySocket.connections)
 }
 
 // freeAddress is an address nobody listens on, so that a bridge that starts again has the one from before.
@@ -140,111 +143,137 @@ func postedAlert(t *testing.T, sample map[string]any, i int) []byte {
 // follower is a client that connects again whenever it is cut off, and goes on behind the last message it saw.
 type follower struct {
 	t           *testing.T
-	url         string
-	done        chan struct{}
+	feed        string             // host:port
+	stop        context.CancelFunc // of what is under way
+	ctx         context.Context
 	connections int
-	epoch, last string
+	last        string // the cursor; "" before the first connection
 
 	mu   sync.Mutex
 	seen []message
 }
 
-func (f *follower) run() {
-	for {
-		select {
-		case <-f.done:
-			return
-		default:
-			f.follow()
-		}
+func newFollower(t *testing.T, feed string) *follower {
+	f := &follower{t: t, feed: feed}
+	f.ctx, f.stop = context.WithCancel(context.Background())
+	return f
+}
+
+// run connects until the follower is let go; connect reads one connection to its end.
+func (f *follower) run(connect func()) {
+	for f.ctx.Err() == nil {
+		connect()
+		time.Sleep(2 * time.Millisecond) // until the bridge is back
 	}
 }
 
-// follow reads one connection to its end.
-func (f *follower) follow() {
-	conn, _, err := websocket.DefaultDialer.Dial(f.url, nil)
+func (f *follower) socket() {
+	conn, _, err := websocket.DefaultDialer.DialContext(f.ctx, "ws://"+f.feed+"/ws", nil)
 	if err != nil {
-		time.Sleep(5 * time.Millisecond) // until the bridge is back
 		return
 	}
+	defer context.AfterFunc(f.ctx, func() { _ = conn.Close() })()
 	defer func() { _ = conn.Close() }()
 	f.connections++
 	for {
-		_ = conn.SetReadDeadline(time.Now().Add(patience))
 		_, text, err := conn.ReadMessage()
 		if err != nil {
 			return
 		}
-		var m message
-		if err := json.Unmarshal(text, &m); err != nil {
-			f.t.Errorf("%v: %q", err, text)
-			return
+		m := f.take(text)
+		if m.Type != "welcome" {
+			if m.ID != "" {
+				epoch, _, _ := strings.Cut(f.last, "/")
+				f.last = epoch + "/" + m.ID
+			}
+			continue
 		}
-		if !f.take(conn, m) {
-			return
+		if f.last == "" {
+			f.last = fmt.Sprint(m.payload(f.t)["epoch"], "/0-0")
+		}
+		_ = conn.WriteJSON(map[string]any{"type": "subscribe", "topic": "all", "payload": map[string]any{"since": f.last}})
+	}
+}
+
+func (f *follower) stream() {
+	request, err := http.NewRequestWithContext(f.ctx, http.MethodGet, "http://"+f.feed+"/api/v1/stream?since=0-0", nil)
+	if err != nil {
+		f.t.Error(err)
+		return
+	}
+	if f.last != "" {
+		request.Header.Set("Last-Event-ID", f.last)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return
+	}
+	defer func() { _ = answer.Body.Close() }()
+	f.connections++
+	lines := bufio.NewScanner(answer.Body)
+	id, data := "", ""
+	for lines.Scan() {
+		switch name, value, _ := strings.Cut(lines.Text(), ": "); {
+		case name == "id":
+			id = value
+		case name == "data":
+			data = value
+		case name == "" && data != "": // an event counts once its empty line is there
+			f.take([]byte(data))
+			f.last, data = id, ""
 		}
 	}
 }
 
-// take handles one message; it is false when all that was awaited has been seen.
-func (f *follower) take(conn *websocket.Conn, m message) bool {
-	switch {
-	case m.Type == "welcome":
-		p := m.payload(f.t)
-		if f.epoch == "" {
-			f.epoch, f.last = p["epoch"].(string), "0-0"
-		}
-		subscribe := map[string]any{"type": "subscribe", "topic": "all", "payload": map[string]any{"since": f.last, "epoch": f.epoch}}
-		if err := conn.WriteJSON(subscribe); err != nil {
-			return true
-		}
-	case m.Type == "gap" || m.Type == "error":
-		f.t.Errorf("got %s %s", m.Type, m.Payload)
-	case m.ID != "":
+// take keeps one message.
+func (f *follower) take(text []byte) message {
+	var m message
+	if err := json.Unmarshal(text, &m); err != nil {
+		f.t.Errorf("%v: %q", err, text)
+	}
+	if m.Type == "gap" || m.Type == "error" {
+		f.t.Errorf("got %s", text)
+	}
+	if m.ID != "" {
 		f.mu.Lock()
-		f.seen, f.last = append(f.seen, m), m.ID
+		f.seen = append(f.seen, m)
 		f.mu.Unlock()
 	}
-	select {
-	case <-f.done:
-		return false
-	default:
-		return true
-	}
+	return m
 }
 
-// await lets the follower go once it has seen a message.
+// await waits until the follower has seen a message, and lets it go.
 func (f *follower) await(id string) {
 	f.t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+	defer f.stop()
+	seen := func() bool {
 		f.mu.Lock()
-		seen := len(f.seen) > 0 && f.seen[len(f.seen)-1].ID == id
-		f.mu.Unlock()
-		if seen || time.Now().After(end) {
-			close(f.done)
-			if !seen {
-				f.t.Errorf("the client never saw message %s", id)
-			}
+		defer f.mu.Unlock()
+		return len(f.seen) > 0 && f.seen[len(f.seen)-1].ID == id
+	}
+	for end := time.Now().Add(patience); !seen(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			f.t.Errorf("message %s was never seen", id)
 			return
 		}
 	}
 }
 
 // everything is all that the journal has, as a new client gets it from the start; n is how many messages there are to be.
-func everything(t *testing.T, url string, n int) (all []message) {
+func everything(t *testing.T, feed string, n int) (all []message) {
 	t.Helper()
-	f := &follower{t: t, url: url, done: make(chan struct{})}
+	f := newFollower(t, feed)
 	var ran sync.WaitGroup
-	ran.Go(f.run)
-	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+	ran.Go(func() { f.run(f.socket) })
+	have := func() int {
 		f.mu.Lock()
-		have := len(f.seen)
-		f.mu.Unlock()
-		if have >= n || time.Now().After(end) {
-			break
-		}
+		defer f.mu.Unlock()
+		return len(f.seen)
 	}
-	close(f.done)
+	for end := time.Now().Add(patience); have() < n && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	f.stop()
 	ran.Wait()
 	if len(f.seen) != n {
 		t.Errorf("the journal has %d messages, want %d", len(f.seen), n)

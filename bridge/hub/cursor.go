@@ -275,7 +275,7 @@ func (c *Cursor) takeMessages(ctx context.Context, frames []Frame) ([]Frame, err
 	if ok {
 		c.foreign = false
 		if len(frames) > had {
-			c.hub.delivery.Observe(c.hub.o.Now().Sub(time.UnixMilli(int64(c.at.Millis))).Seconds()) //nolint:gosec // a clock's
+			c.hub.delivery.Observe(c.hub.o.Now().Sub(time.UnixMilli(int64(c.at.Millis))).Seconds())
 		}
 		return frames, nil
 	}

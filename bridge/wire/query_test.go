@@ -1,6 +1,8 @@
 package wire_test
 
 import (
+	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -67,6 +69,19 @@ func TestParseCursor(t *testing.T) {
 	for _, text := range []string{"", "/", "/12-3", "E/", "E/12", "E/F/12-3", "12"} {
 		if got, err := wire.ParseCursor(text); err == nil || !strings.Contains(err.Error(), "want") {
 			t.Errorf("%q: got %v, %v", text, got, err)
+		}
+	}
+}
+
+// TestTheReadmeNamesTheFilters: what people read is what there is.
+func TestTheReadmeNamesTheFilters(t *testing.T) {
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, what := range []wire.Topic{wire.TopicDrifts, wire.TopicEvents, wire.TopicState} {
+		if want := fmt.Sprintf("| `%s` | `%s` |", what, strings.Join(wire.FilterNames(what), " ")); !strings.Contains(string(text), want) {
+			t.Errorf("the README lacks the line %s", want)
 		}
 	}
 }
