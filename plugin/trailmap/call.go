@@ -40,10 +40,23 @@ func unwrapped(v jsontext.Value, suffixes ...string) jsontext.Value {
 	return inner
 }
 
+// constantPlace begins a place that is a text itself.
+const constantPlace = "="
+
 // at gives the values at a place.
 func (c call) at(place string) []jsontext.Value {
-	if place == "account" {
+	switch place {
+	case "account":
 		return []jsontext.Value{quote(c.rec.Account())}
+	case "resources":
+		var arns []jsontext.Value
+		for _, res := range c.rec.Resources {
+			arns = append(arns, quote(res.ARN))
+		}
+		return arns
+	}
+	if text, ok := strings.CutPrefix(place, constantPlace); ok {
+		return []jsontext.Value{quote(text)}
 	}
 	if rest, ok := strings.CutPrefix(place, "response:"); ok {
 		return at(c.response, rest)
@@ -61,6 +74,9 @@ func (c call) first(places []string) []leaf {
 		all := make([]leaf, len(texts))
 		for i, text := range texts {
 			all[i] = leaf{place[strings.LastIndexAny(place, ".:")+1:], text}
+			if strings.HasPrefix(place, constantPlace) {
+				all[i].name = constantPlace
+			}
 		}
 		return all
 	}
@@ -94,16 +110,17 @@ func (c call) matches(i *tfstate.Instance, match map[string][]string) bool {
 	said := len(match) == 0
 	for attribute, places := range match {
 		v, _ := i.Get(tfstate.Path(attribute))
-		own := trail.Text(v)
+		own := scalars([]jsontext.Value{v})
 		texts := c.first(places)
 		if len(texts) == 0 {
-			if own != "" && own != "false" {
+			if len(own) > 0 && own[0] != "false" {
 				return false
 			}
 			continue
 		}
 		said = true
-		if !slices.ContainsFunc(texts, func(l leaf) bool { return sameName(l.text, own) }) {
+		names := func(l leaf) bool { return slices.ContainsFunc(own, func(s string) bool { return sameName(l.text, s) }) }
+		if !slices.ContainsFunc(texts, names) {
 			return false
 		}
 	}
@@ -151,12 +168,22 @@ func spellings(id string) []string {
 	return all
 }
 
-// elsewhere reports an ARN of another account or region than the instance's.
-func elsewhere(id string, c inventory.Candidate) bool {
-	parts := strings.SplitN(id, ":", 6)
+// elsewhere reports an identifier of another account or region than the instance's: an ARN, a queue's URL, a function with
+// its account before it. What each account has one of is elsewhere while the instance's account is not known.
+func elsewhere(id leaf, c inventory.Candidate) bool {
+	differ := func(said, is string) bool { return said != "" && is != "" && said != is }
+	if id.name == constantPlace {
+		return c.Account == ""
+	}
+	if m := owned.FindStringSubmatch(id.text); m != nil {
+		return differ(m[1]+m[2], c.Account)
+	}
+	parts := strings.SplitN(id.text, ":", 6)
 	if len(parts) < 6 || parts[0] != "arn" {
 		return false
 	}
-	differ := func(said, is string) bool { return said != "" && is != "" && said != is }
 	return differ(parts[3], c.Region) || differ(parts[4], c.Account) && parts[4] != "aws"
 }
+
+// owned finds the account in a queue's URL, and in a function's name.
+var owned = regexp.MustCompile(`^(?:https://[^/]+/(\d{12})/|(\d{12}):function:)`)

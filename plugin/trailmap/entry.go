@@ -26,12 +26,23 @@ func (r *Resolver) byEntry(rec *trail.Record, e entry) []Target {
 	case len(e.Items) > 0:
 		return r.byMembers(c, e, ids)
 	}
+	var all []Target
+	told := map[string]bool{}
 	for _, s := range e.Shapes {
-		if targets := r.byShape(c, e, s, ids); len(targets) > 0 {
+		if s.Effect == effectNothing && c.when(s.When) {
+			return nil
+		}
+		s.Set = slices.DeleteFunc(slices.Clone(s.Set), func(set assignment) bool { return told[set.From] })
+		targets := r.byShape(c, e, s, ids)
+		if len(targets) > 0 && !e.Each {
 			return targets
 		}
+		for _, set := range s.Set {
+			told[set.From] = told[set.From] || len(targets) > 0
+		}
+		all = append(all, targets...)
 	}
-	return nil
+	return telling(all)
 }
 
 func (r *Resolver) byShape(c call, e entry, s shape, ids []leaf) []Target {
@@ -45,7 +56,11 @@ func (r *Resolver) byShape(c call, e entry, s shape, ids []leaf) []Target {
 	for _, id := range ids {
 		for _, v := range r.instances(c, s, id) {
 			// What the call sets cannot be shared out among several named resources.
-			targets = append(targets, r.apply(c, s, v, len(ids) == 1 || e.Shared))
+			t := r.apply(c, s, v, len(ids) == 1 || e.Shared)
+			if t.Unchanged && c.untold(e, s, v) {
+				t.Unchanged, t.Precision = false, Touched
+			}
+			targets = append(targets, t)
 		}
 	}
 	return targets
@@ -65,7 +80,7 @@ func (r *Resolver) instances(c call, s shape, id leaf) []view {
 	for _, spelled := range spellings(id.text) {
 		for _, candidate := range r.inventory.Lookup(c.rec.Account(), c.rec.Region, spelled) {
 			k := instance{candidate.State, candidate.Instance.Address}
-			if !s.means(candidate) || seen[k] || elsewhere(id.text, candidate) || !c.matches(candidate.Instance, s.Match) {
+			if !s.means(candidate) || seen[k] || elsewhere(id, candidate) || !c.matches(candidate.Instance, s.Match) {
 				continue
 			}
 			seen[k] = true
@@ -120,8 +135,7 @@ func (r *Resolver) apply(c call, s shape, v view, valuesCount bool) Target {
 	}
 	var attributes []Attribute
 	for _, set := range s.Set {
-		top, _, _ := strings.Cut(set.Attribute, "[")
-		if _, there := v.candidate.Instance.Get(tfstate.Path(top)); !there || !c.when(set.When) || set.From != "" && !valuesCount {
+		if !v.has(set) || !c.when(set.When) || set.From != "" && !valuesCount {
 			continue
 		}
 		switch set.As {
@@ -136,6 +150,34 @@ func (r *Resolver) apply(c call, s shape, v view, valuesCount bool) Target {
 		}
 	}
 	return r.finish(v, t, attributes)
+}
+
+// has reports an instance with the assignment's attribute, or with the blocks that the attribute is in.
+func (v view) has(set assignment) bool {
+	top, _, _ := strings.Cut(set.Attribute, "[")
+	_, there := v.candidate.Instance.Get(tfstate.Path(top))
+	return there
+}
+
+// untold reports a request that changes something the shape does not tell of the instance: see entry.Moot.
+func (c call) untold(e entry, s shape, v view) bool {
+	if e.Moot == nil {
+		return false
+	}
+	told := slices.Concat(e.Moot, e.ID, s.ID)
+	for _, set := range s.Set {
+		if !v.has(set) && slices.ContainsFunc(c.at(set.From), func(value jsontext.Value) bool { return !blank(value) }) {
+			return true
+		}
+		top, _, _ := strings.Cut(set.From, ".")
+		told = append(told, top)
+	}
+	found := false
+	trail.Members(c.request, func(name []byte, value jsontext.Value) {
+		is := func(place string) bool { return sameMember(place, string(name)) }
+		found = found || !blank(value) && !slices.ContainsFunc(told, is)
+	})
+	return found
 }
 
 // assign is what one assignment changes; given is false where the request does not speak of it.
@@ -157,7 +199,9 @@ func (v view) assign(c call, set assignment) (a Attribute, given bool) {
 	if len(values) == 0 {
 		return a, false
 	}
-	a.New, a.NewKnown = set.spelled(values, a)
+	if a.New, a.NewKnown = set.spelled(values, a); !a.NewKnown {
+		a.New = nil
+	}
 	if a.OldKnown && a.NewKnown && set.same(a.Old, a.New) {
 		a.New = a.Old
 	}
@@ -175,8 +219,11 @@ func (set assignment) defaults(c call) bool {
 
 // spelled is the new value as the state would keep it.
 func (set assignment) spelled(values []jsontext.Value, a Attribute) (value jsontext.Value, known bool) {
-	if set.As == asSet {
-		return listOf(values), true
+	switch set.As {
+	case asSet, asList:
+		return listOf(values), !slices.ContainsFunc(values, anyHidden)
+	case asBlocks:
+		return set.blocks(listOf(values))
 	}
 	if len(values) != 1 || set.As == asOpaque {
 		return nil, false // several values for one attribute: which one it took is not known
@@ -185,12 +232,14 @@ func (set assignment) spelled(values []jsontext.Value, a Attribute) (value jsont
 	if one := elements(value); set.As == asPlain && len(one) == 1 {
 		value = one[0]
 	}
-	if hidden(value) || !value.IsValid() {
+	if anyHidden(value) || !value.IsValid() || set.As == asKey && alias(trail.Text(value)) != "" && alias(trail.Text(a.Old)) == "" {
 		return nil, false
 	}
 	switch spelled, other := set.Same[trail.Text(value)]; {
 	case set.As == asPolicy || set.As == asJSON:
 		return policyText(value), true
+	case set.As == asLower:
+		return quote(strings.ToLower(trail.Text(value))), true
 	case set.As == asName && inventory.Name(trail.Text(value)) != "":
 		return quote(inventory.Name(trail.Text(value))), true
 	case slices.Contains(set.None, trail.Text(value)) && a.OldKnown && blank(a.Old):
@@ -208,9 +257,33 @@ func (set assignment) same(old, value jsontext.Value) bool {
 		return samePolicy(old, value)
 	case asJSON, asSet:
 		return sameDocument(old, value, "operator")
+	case asKey:
+		return sameKey(trail.Text(old), trail.Text(value))
+	case asVersion:
+		return strings.HasPrefix(trail.Text(value)+".", trail.Text(old)+".")
+	case asBlocks:
+		return sameBlocks(old, value) || blank(old) && slices.ContainsFunc(set.None, func(none string) bool {
+			return sameBlocks(jsontext.Value(none), value)
+		})
 	}
 	other, ok := set.Same[trail.Text(old)]
 	return tfstate.Equal(old, value) || ok && other == trail.Text(value)
+}
+
+// sameKey compares two names of one KMS key or other resource, of which either may be an ARN.
+func sameKey(a, b string) bool {
+	return sameName(b, a) || alias(a) != "" && alias(a) == alias(b)
+}
+
+// alias is the alias/name that stands for a key, by itself or in an ARN. Which key it stands for the record does not say.
+func alias(id string) string {
+	if strings.HasPrefix(id, "arn:") {
+		id = id[strings.LastIndexByte(id, ':')+1:]
+	}
+	if strings.HasPrefix(id, "alias/") {
+		return id
+	}
+	return ""
 }
 
 // listOf is one list of all elements, those that are lists taken apart.

@@ -28,7 +28,8 @@ type document struct {
 //
 // It speaks of places in the call: names of members from the outside in, separated by dots. Lists on the way are entered, a
 // name's first letter may have either case, and the object that EC2 wraps some requests in (<Event>Request) does not count.
-// "response:" before a place means responseElements, and the place "account" is the record's account.
+// "response:" before a place means responseElements, the place "account" is the record's account, "resources" the ARNs of the
+// record's resources, and "=x" the text x itself, for what each account has one of.
 type entry struct {
 	Source string `json:"source"` // eventSource
 	Event  string `json:"event"`  // the API operation, without version suffix
@@ -44,6 +45,11 @@ type entry struct {
 	// Shapes are the forms in which Terraform may manage what the call changes, the most specific first. Without any, the
 	// call touches whatever resources it names.
 	Shapes []shape `json:"shapes,omitzero"`
+	// Each says that every shape with an instance tells its part: what no shape before it has told.
+	Each bool `json:"each,omitzero"`
+	// Moot has the members of the request that change nothing by themselves. Where it is given, even empty, a call with a
+	// further member that no assignment tells is never told as one that changed nothing.
+	Moot []string `json:"moot,omitzero"`
 	// Items has the places where the request lists the members that shapes with a Tuple are compared with; the first that
 	// holds something counts, and "" is the request itself.
 	Items []string `json:"items,omitzero"`
@@ -100,6 +106,8 @@ type assignment struct {
 	// All is the map that has, beside the map, further keys: those that the
 	// provider's default_tags give. A key that only this map has is told with its path.
 	All string `json:"all,omitzero"`
+	// Blocks has the attributes that members have within blocks, at any depth.
+	Blocks map[string]string `json:"blocks,omitzero"`
 }
 
 // form is how an attribute keeps a value, and how it is compared.
@@ -110,6 +118,11 @@ const (
 	asName    form = "name"    // the name, of which the request may have the ARN
 	asPolicy  form = "policy"  // an IAM policy document, kept as a text
 	asJSON    form = "json"    // any other document, kept as a text; lists have no order
+	asLower   form = "lower"   // a text that AWS keeps in lower case
+	asKey     form = "key"     // the id or ARN of a KMS key or another resource, compared with either
+	asVersion form = "version" // a version, of which the state may have the beginning
+	asBlocks  form = "blocks"  // all of the blocks of a name
+	asList    form = "list"    // all elements of a list
 	asSet     form = "set"     // all elements of a list that has no order
 	asAdded   form = "added"   // elements that come into such a list, each told by itself
 	asRemoved form = "removed" // elements that are taken from such a list
@@ -131,6 +144,7 @@ const (
 	effectRemove  effect = "remove"  // takes members away
 	effectDelete  effect = "delete"  // deletes the instance
 	effectTouch   effect = "touch"   // changes something that has no attribute
+	effectNothing effect = "nothing" // changes nothing, whatever the further shapes say
 )
 
 // load reads all embedded files. An error is a fault in the data, named by file and entry.
@@ -186,13 +200,13 @@ func (k *knowledge) check(s shape) error {
 		return fmt.Errorf("unknown tuple %q", s.Tuple)
 	}
 	switch s.Effect {
-	case effectSet, effectAdd, effectReplace, effectRemove, effectDelete, effectTouch:
+	case effectSet, effectAdd, effectReplace, effectRemove, effectDelete, effectTouch, effectNothing:
 	default:
 		return fmt.Errorf("unknown effect %q", s.Effect)
 	}
 	for _, set := range s.Set {
 		switch set.As {
-		case asPlain, asName, asPolicy, asJSON, asSet, asAdded, asRemoved, asOpaque, asMap, asMapAdded, asMapRemoved:
+		case asPlain, asName, asLower, asKey, asVersion, asPolicy, asJSON, asBlocks, asList, asSet, asAdded, asRemoved, asOpaque, asMap, asMapAdded, asMapRemoved:
 		default:
 			return fmt.Errorf("attribute %q as %q: unknown form", set.Attribute, set.As)
 		}

@@ -59,6 +59,11 @@ func (v view) keys(c call, set assignment) []Attribute {
 	if set.From == "" {
 		values = []jsontext.Value{constant(set.Value)}
 	}
+	if slices.ContainsFunc(values, hidden) { // all of it is
+		a := Attribute{Path: tfstate.Path(set.Attribute)}
+		a.Old, a.OldKnown = v.old(a.Path)
+		return []Attribute{a}
+	}
 	given := pairs(values)
 	var attributes []Attribute
 	named := map[string]bool{}

@@ -38,6 +38,8 @@ type tuple struct {
 	Prefixes []string `json:"prefixes,omitzero"`
 	// Owned are the columns whose values Terraform may write with their account before them: 123456789012/sg-0a1b2c3d.
 	Owned []string `json:"owned,omitzero"`
+	// Policies are the columns of More that hold IAM policy documents.
+	Policies []string `json:"policies,omitzero"`
 	// Evidence is where the facts come from.
 	Evidence string `json:"evidence"`
 }
@@ -424,7 +426,7 @@ func (s shape) renewed(t tuple, e, request jsontext.Value) jsontext.Value {
 	for _, column := range t.More {
 		attribute := s.Columns[column]
 		switch value := t.in(request, column); {
-		case attribute == "":
+		case attribute == "", slices.Contains(t.Policies, column) && value != nil && samePolicy(members[attribute], value):
 		case value != nil:
 			members[attribute] = likeOld(members[attribute], value)
 		case members[attribute].Kind() == '"':

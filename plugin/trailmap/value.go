@@ -1,6 +1,7 @@
 package trailmap
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -43,10 +44,9 @@ func member(v jsontext.Value, name string) jsontext.Value {
 	var exact, other jsontext.Value
 	trail.Members(v, func(n []byte, value jsontext.Value) {
 		switch {
-		case len(n) != len(name) || len(n) == 0 || string(n[1:]) != name[1:]:
-		case n[0] == name[0]:
+		case string(n) == name:
 			exact = value
-		case n[0]^name[0] == 'a'^'A':
+		case sameMember(string(n), name):
 			other = value
 		}
 	})
@@ -73,6 +73,11 @@ func scalars(values []jsontext.Value) []string {
 	return texts
 }
 
+// sameMember compares names of members, whose first letter may have either case.
+func sameMember(a, b string) bool {
+	return a == b || len(a) == len(b) && a != "" && a[1:] == b[1:] && a[0]^b[0] == 'a'^'A'
+}
+
 func quote(s string) jsontext.Value {
 	b, err := jsontext.AppendQuote(nil, s)
 	if err != nil {
@@ -81,6 +86,9 @@ func quote(s string) jsontext.Value {
 	return b
 }
 
+// minStars is how many stars stand for a hidden value: fewer are a value, as in a policy or in an allowed origin.
+const minStars = 3
+
 // hidden reports the texts that AWS services, and a Redactor without a key, write in place of a value they keep to
 // themselves.
 func hidden(v jsontext.Value) bool {
@@ -88,7 +96,7 @@ func hidden(v jsontext.Value) bool {
 	case "HIDDEN_DUE_TO_SECURITY_REASONS", "<sensitiveDataRemoved>", "sensitiveDataRemoved", "(sensitive)":
 		return true
 	default:
-		return s != "" && strings.Trim(s, "*") == ""
+		return len(s) >= minStars && strings.Trim(s, "*") == ""
 	}
 }
 
@@ -115,4 +123,17 @@ func isBool(v jsontext.Value) bool { return v.Kind() == 't' || v.Kind() == 'f' }
 // blank reports what Terraform does not tell apart: absent, null, the empty text and the empty list.
 func blank(v jsontext.Value) bool {
 	return v == nil || v.Kind() == 'n' || v.Kind() == '"' && trail.Text(v) == "" || v.Kind() == '[' && len(trail.Elements(v)) == 0
+}
+
+// anyHidden reports a value with a hidden one in it.
+func anyHidden(v jsontext.Value) bool {
+	switch v.Kind() {
+	case '{':
+		found := false
+		trail.Members(v, func(_ []byte, e jsontext.Value) { found = found || anyHidden(e) })
+		return found
+	case '[':
+		return slices.ContainsFunc(trail.Elements(v), anyHidden)
+	}
+	return hidden(v)
 }
