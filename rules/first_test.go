@@ -76,7 +76,7 @@ func TestEachRecordGivesOneAlert(t *testing.T) {
 	put(t, state, managing(t, records))
 	query := host.Query{Records: dir, Init: initConfig(t, filepath.Join(shared, "tfstate"), state)}
 	samePlaces(t, h, query, records)
-	for path, want := range map[string]int{"tfdrift_rules.yaml": 15, official: 1} {
+	for path, want := range map[string]int{"tfdrift_rules.yaml": 17, official: 1} {
 		t.Run(path, func(t *testing.T) { checkAlerts(t, h, query, records, read(t, readFile(t, path)), want) })
 	}
 }

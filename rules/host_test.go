@@ -153,7 +153,10 @@ func TestRulesMatch(t *testing.T) {
 	for _, path := range paths {
 		f := readFixture(t, path)
 		tested[f.rule] = true
-		t.Run(f.rule, func(t *testing.T) { checkFixture(t, h, f, ruleNamed(t, file, f.rule)) })
+		t.Run(f.rule, func(t *testing.T) {
+			checkFixture(t, h, f, ruleNamed(t, file, f.rule))
+			checkOrder(t, h, f, file)
+		})
 	}
 	for _, r := range file.Rules {
 		if !tested[r.Name] {
@@ -191,6 +194,26 @@ func checkFixture(t *testing.T, h *host.Host, f fixture, r host.Rule) {
 	}
 	if diff := cmp.Diff(f.output, got); diff != "" {
 		t.Errorf("%s: output (-want +got):\n%s", f.path, diff)
+	}
+}
+
+// checkOrder: under rule_matching first, a rule does not get what a rule before it matches. The last one takes the rest, and
+// its fixture is of all kinds.
+func checkOrder(t *testing.T, h *host.Host, f fixture, file *host.RulesFile) {
+	t.Helper()
+	place := slices.IndexFunc(file.Rules, func(r host.Rule) bool { return r.Name == f.rule })
+	if place == 0 || place == len(file.Rules)-1 {
+		return
+	}
+	var before []string
+	for _, r := range file.Rules[:place] {
+		before = append(before, "("+r.Filter+")")
+	}
+	hits := bytes.Count(f.match, []byte("\n"))
+	for _, n := range numbers(t, h, host.Query{Init: f.init, Records: f.records, Filter: strings.Join(before, " or ")}) {
+		if n <= hits {
+			t.Errorf("%s: a rule that stands before takes event %d", f.path, n)
+		}
 	}
 }
 
