@@ -76,7 +76,7 @@ func run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 		defer func() { _ = intake.Close() }()
 		handler := falco.NewHTTP(book, falco.HTTPOptions{Log: log, Path: c.intakePath, Metrics: registry})
 		checks["falco_http"] = handler.Status
-		running.start("falco http intake", serveHTTP(intake, handler, log))
+		running.start("falco http intake", func(ctx context.Context) error { return handler.Serve(ctx, intake) })
 		log.Info("receiving Falco's alerts by HTTP", "address", intake.Addr().String())
 		if c.Demo {
 			url := "http://" + intake.Addr().String() + c.intakePath

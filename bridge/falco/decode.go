@@ -17,37 +17,6 @@ import (
 	"github.com/tfdrift/tfdrift-falco/bridge/journal"
 )
 
-// Errors that come with an alert which is to be stored all the same, since nobody sends it again. They say what it lacks
-// and how that is mended.
-var (
-	// ErrText: the alert came as plain text. It has the text, the rule "unknown", and a time and priority if the text has.
-	ErrText = errors.New("falco sends plain text: set json_output: true in falco.yaml")
-	// ErrBlind: the alert has no output fields, and so no record either. It has everything else.
-	ErrBlind = errors.New("falco sends no output fields: set json_include_output_fields_property: true in falco.yaml")
-	// ErrField: a field that should hold JSON does not; the record was made without it. The error names the fields.
-	ErrField = errors.New("a field holds broken JSON")
-	// ErrNoRecord: the alert is about a CloudTrail event but does not say which.
-	ErrNoRecord = errors.New("alert of a CloudTrail event without ct.id and ct.name: add them and the other ct fields by append_output in falco.yaml")
-)
-
-// complaint is the kind of an error that comes with an alert, "" for nil; usable is false for errors that come without
-// one.
-func complaint(err error) (kind string, usable bool) {
-	switch {
-	case err == nil:
-		return "", true
-	case errors.Is(err, ErrText):
-		return "text", true
-	case errors.Is(err, ErrBlind):
-		return "blind", true
-	case errors.Is(err, ErrField):
-		return "broken_field", true
-	case errors.Is(err, ErrNoRecord):
-		return "no_record", true
-	}
-	return "not_an_alert", false
-}
-
 var lenient = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 
 // document is one alert as http_output writes it, and as gRPC's output holds it with json_output. Members stay raw: one of
@@ -65,8 +34,8 @@ type document struct {
 	Fields   jsontext.Value `json:"output_fields"`
 }
 
-// FromHTTP makes an alert of one request body. An alert comes with ErrText, ErrBlind, ErrField and ErrNoRecord too; with any other
-// error there is none. The errors do not have what the body says.
+// FromHTTP makes an alert of one request body. An alert comes with ErrText, ErrBlind, ErrField, ErrNoRecord and ErrPartRecord
+// too; with any other error there is none. The errors do not have what the body says.
 func FromHTTP(body []byte, contentType string) (journal.Alert, error) {
 	body = bytes.TrimSpace(body)
 	if len(body) == 0 {
@@ -75,18 +44,21 @@ func FromHTTP(body []byte, contentType string) (journal.Alert, error) {
 	if kind, _, _ := mime.ParseMediaType(contentType); kind == "text/plain" && body[0] != '{' {
 		return fromText(string(body)), ErrText
 	}
-	a, blind, err := fromDocument(body)
+	a, sent, err := fromDocument(body)
 	if err != nil {
 		return journal.Alert{}, err
 	}
 	a.Intake = intakeHTTP
-	return finish(a, blind)
+	return finish(a, sent)
 }
+
+// unknownRule is the rule of an alert that names none.
+const unknownRule = "unknown"
 
 // fromText makes an alert of a line of Falco's text output. Its time is the line's if that has a date, else now.
 func fromText(text string) journal.Alert {
 	text = strings.ToValidUTF8(text, "\uFFFD")
-	a := journal.Alert{Intake: intakeHTTP, Rule: "unknown", Output: text, Time: time.Now().UTC(), Key: key("text", text)}
+	a := journal.Alert{Intake: intakeHTTP, Rule: unknownRule, Output: text, Time: time.Now().UTC(), Key: key("text", text)}
 	match := front.FindStringSubmatch(text)
 	if match == nil {
 		return a
@@ -101,57 +73,84 @@ func fromText(text string) journal.Alert {
 
 var priorities = []string{"emergency", "alert", "critical", "error", "warning", "notice", "informational", "debug"}
 
+// shortPriorities are other spellings of them: info is Falco's own in rules, the others are syslog's.
+var shortPriorities = map[string]string{
+	"emerg": "emergency", "crit": "critical", "err": "error", "warn": "warning", "info": "informational",
+}
+
 // priority is Falco's word in lower case, "" for anything else.
 func priority(word string) string {
-	word = strings.ToLower(word)
+	word = strings.ToLower(strings.TrimSpace(word))
+	if long, short := shortPriorities[word]; short {
+		return long
+	}
 	if slices.Contains(priorities, word) {
 		return word
 	}
 	return ""
 }
 
+// sent are the fields that Falco is set to send, those without a value too; nil when it is set to send none.
+type sent map[string]bool
+
 // fromDocument reads Falco's JSON document, without what finish adds.
-func fromDocument(text []byte) (a journal.Alert, blind bool, err error) {
+func fromDocument(text []byte) (a journal.Alert, names sent, err error) {
 	var d document
 	if err := json.Unmarshal(text, &d, lenient); err != nil {
-		return a, false, fmt.Errorf("decode alert: %w", err)
+		return a, nil, fmt.Errorf("decode alert: %w", err)
 	}
 	a = journal.Alert{
 		Rule: plain(d.Rule), Priority: priority(plain(d.Priority)), Source: plain(d.Source), Hostname: plain(d.Hostname),
 		Output: plain(d.Output), Tags: list(d.Tags), Fields: map[string]string{},
 	}
-	if a.Rule == "" {
-		return a, false, errors.New("decode alert: no rule: not an alert of Falco")
-	}
 	if a.Output == "" { // json_include_output_property: false
 		a.Output = plain(d.Message)
+	}
+	if a.Rule == "" {
+		if a.Priority == "" || a.Output == "" {
+			return a, nil, errors.New("decode alert: no rule: not an alert of Falco")
+		}
+		a.Rule = unknownRule // the rest is an alert's
 	}
 	var fields map[string]jsontext.Value
 	if d.Fields.Kind() == '{' {
 		if err := json.Unmarshal(d.Fields, &fields, lenient); err != nil {
-			return a, false, fmt.Errorf("decode alert: output_fields: %w", err)
+			return a, nil, fmt.Errorf("decode alert: output_fields: %w", err)
 		}
+		names = sent{}
 	}
 	for name, value := range fields {
+		names[name] = true
 		if value.Kind() != 'n' {
 			a.Fields[name] = plain(value)
 		}
 	}
 	a.Time = documentTime(plain(d.Time), a.Fields)
-	return a, fields == nil && a.Source != "internal", nil
+	return a, names, nil
 }
 
-// documentTime is the alert's time; a document without one has the event's in its fields, in nanoseconds since 1970.
+// documentTime is the alert's time; a document without one has the event's in its fields.
 func documentTime(text string, fields map[string]string) time.Time {
 	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
 		return t.UTC()
 	}
-	for _, name := range []string{"evt.time", "evt.time.iso8601", "evt.rawtime"} {
-		if ns, err := strconv.ParseInt(fields[name], 10, 64); err == nil {
-			return time.Unix(0, ns).UTC()
+	for _, text := range []string{text, fields["evt.time"], fields["evt.time.iso8601"], fields["evt.rawtime"]} {
+		if t := nanoseconds(text); !t.IsZero() {
+			return t
 		}
 	}
 	return time.Time{}
+}
+
+// nanoseconds reads a count of them since 1970, as older Falcos write times; zero for anything else, and for numbers so small
+// that they must count something else.
+func nanoseconds(text string) time.Time {
+	const in1973 = 1e17
+	ns, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || ns < in1973 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns).UTC()
 }
 
 // plain is a value as text: a string's content, a number's digits, compact JSON for a list; null and what is not there
@@ -191,20 +190,30 @@ const absent = "<NA>"
 // without ErrText: fields come beside the text, though all as text.
 func FromGRPC(r *outputs.Response) (journal.Alert, error) {
 	direct := fromResponse(r)
-	if a, blind, err := fromDocument([]byte(r.GetOutput())); err == nil {
+	beside := sent{}
+	for name := range r.GetOutputFields() {
+		beside[name] = true
+	}
+	if a, names, err := fromDocument([]byte(r.GetOutput())); err == nil {
 		a.Intake = intakeGRPC
-		if blind {
+		if names == nil {
 			a.Fields = direct.Fields
+			if len(beside) > 0 {
+				names = beside
+			}
 		}
 		if a.Tags == nil { // json_include_tags_property: false
 			a.Tags = direct.Tags
 		}
-		return finish(a, blind && len(a.Fields) == 0)
+		return finish(a, names)
 	}
 	if direct.Rule == "" {
-		return journal.Alert{}, errors.New("decode alert: no rule: not an alert of Falco")
+		if direct.Output == "" {
+			return journal.Alert{}, errors.New("decode alert: no rule: not an alert of Falco")
+		}
+		direct.Rule = unknownRule
 	}
-	return finish(direct, false)
+	return finish(direct, beside)
 }
 
 // fromResponse reads what stands beside the output.
@@ -224,16 +233,24 @@ func fromResponse(r *outputs.Response) journal.Alert {
 	return a
 }
 
+// containerID is the container that an alert is about, "" for none and for the host. Plugins spell the field in their own ways.
+func containerID(fields map[string]string) string {
+	for _, name := range []string{"container.id", "container_id", "container.full_id", "containerid"} {
+		if id := fields[name]; id != "" && id != "host" && id != absent {
+			return id
+		}
+	}
+	return ""
+}
+
 // finish adds what follows from the rest, and complains of what is missing.
-func finish(a journal.Alert, blind bool) (journal.Alert, error) {
+func finish(a journal.Alert, names sent) (journal.Alert, error) {
 	if a.Time.Year() < 1 || a.Time.Year() > 9999 { // no calendar that JSON knows
 		a.Time = time.Time{}
 	}
-	if id := a.Fields["container.id"]; id != "host" && id != absent {
-		a.ContainerID = id
-	}
+	a.ContainerID = containerID(a.Fields)
 	a.Key = alertKey(&a)
-	if blind {
+	if names == nil && a.Source != "internal" {
 		return a, ErrBlind
 	}
 	if !aboutRecord(&a) {
@@ -247,6 +264,9 @@ func finish(a journal.Alert, blind bool) (journal.Alert, error) {
 	a.Key = eventKey(&a, id)
 	if a.Record, broken = record(a.Fields); len(broken) > 0 {
 		return a, fmt.Errorf("%w: %s", ErrField, strings.Join(broken, ", "))
+	}
+	if missing := slices.DeleteFunc(slices.Clone(needed), func(name string) bool { return names[name] }); len(missing) > 0 {
+		return a, fmt.Errorf("%w %s: add append_output to falco.yaml", ErrPartRecord, strings.Join(missing, ", "))
 	}
 	return a, nil
 }

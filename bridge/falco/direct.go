@@ -82,7 +82,7 @@ func (d *Direct) alert(text []byte) (journal.Alert, bool) {
 	if !rec.Mutating() {
 		return journal.Alert{}, false
 	}
-	d.metrics.received.Inc()
+	d.metrics.receive("cloudtrail", len(text))
 	return journal.Alert{Key: recordKey(rec.EventID, text), Intake: intakeDirect, Time: rec.EventTime, Record: text}, true
 }
 
@@ -109,7 +109,7 @@ func (d *Direct) store(ctx context.Context, alerts <-chan journal.Alert) error {
 		if len(batch) == 0 {
 			continue
 		}
-		if err := d.persist(ctx, first, batch); err != nil {
+		if err := d.persist(ctx, first, batch, nil); err != nil {
 			return err
 		}
 		batch, due = nil, nil

@@ -222,7 +222,7 @@ func figure(t testing.TB, reg *prometheus.Registry, name string, labels ...strin
 				}
 			}
 			if f.GetName() == name && !has[""] {
-				sum += m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 			}
 		}
 	}

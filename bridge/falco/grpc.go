@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"log/slog"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -18,7 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
-	grpcstatus "google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tfdrift/tfdrift-falco/bridge/journal"
 	"github.com/tfdrift/tfdrift-falco/bridge/wire"
@@ -109,7 +106,11 @@ func (g *GRPC) Status() wire.Check { return g.status.get() }
 // which was closed, or did not take the last alerts when ctx had ended.
 func (g *GRPC) Run(ctx context.Context) error {
 	pause := newPause(200*time.Millisecond, g.maxBackoff)
-	for ctx.Err() == nil {
+	defer g.metrics.connections.Set(0)
+	for first := true; ctx.Err() == nil; first = false {
+		if !first {
+			g.metrics.reconnects.Inc()
+		}
 		s := &session{GRPC: g, received: make(chan *outputs.Response, grpcBatch)}
 		err := s.run(ctx)
 		if refused, ok := errors.AsType[*storeError](err); ok {
@@ -119,7 +120,7 @@ func (g *GRPC) Run(ctx context.Context) error {
 			pause.Reset()
 		}
 		if ctx.Err() == nil {
-			g.disconnected(err)
+			g.disconnected(ctx, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -131,33 +132,19 @@ func (g *GRPC) Run(ctx context.Context) error {
 
 func (g *GRPC) connected() {
 	if g.status.set(aboutConnection, "", 0) {
+		g.metrics.connections.Set(1)
 		g.log.Info("receiving Falco's alerts by gRPC", "address", g.address)
 	}
 }
 
-func (g *GRPC) disconnected(err error) {
+func (g *GRPC) disconnected(ctx context.Context, err error) {
+	g.metrics.connections.Set(0)
 	g.metrics.fault("disconnected")
-	reason := g.reason(err)
+	reason := g.reason(ctx, err)
 	g.status.set(aboutConnection, reason, 0)
 	if g.said.first(reason) {
 		g.log.Warn("no alerts by gRPC, connecting anew", "cause", reason)
 	}
-}
-
-// reason says what is wrong with the connection in words that help.
-func (g *GRPC) reason(err error) string {
-	if path, socket := strings.CutPrefix(g.config.UnixSocketPath, "unix://"); socket {
-		switch _, found := os.Stat(path); {
-		case errors.Is(found, fs.ErrNotExist):
-			return fmt.Sprintf("falco gRPC socket %q does not exist: Falco 0.44 removed gRPC output, use http_output; before that, set grpc.enabled and grpc_output.enabled to true and share the socket's folder", path)
-		case errors.Is(found, fs.ErrPermission), strings.Contains(grpcstatus.Convert(err).Message(), "permission denied"):
-			return fmt.Sprintf("falco gRPC socket %q: permission denied: run the bridge as a user who may write to it", path)
-		}
-	}
-	if errors.Is(err, io.EOF) {
-		return fmt.Sprintf("falco gRPC output %q ended the stream, as it does when Falco stops", g.address)
-	}
-	return fmt.Sprintf("falco gRPC output %q: %s", g.address, grpcstatus.Convert(err).Message())
 }
 
 const (
@@ -321,7 +308,8 @@ func (s *session) store(ctx context.Context, r *outputs.Response) error {
 	if len(alerts) == 0 {
 		return nil
 	}
-	if err := s.persist(ctx, arrived, alerts); err != nil {
+	if err := s.persist(ctx, arrived, alerts, nil); err != nil {
+		s.lose(len(alerts), "stopped", err)
 		return &storeError{err}
 	}
 	return nil
@@ -330,24 +318,14 @@ func (s *session) store(ctx context.Context, r *outputs.Response) error {
 // decode makes an alert of a response and tells of what is wrong with it.
 func (s *session) decode(r *outputs.Response) (journal.Alert, bool) {
 	a, err := FromGRPC(r)
-	kind, usable := complaint(err)
-	if kind != "" {
+	if kind, usable := complaint(err); !usable {
 		s.metrics.fault(kind)
-	}
-	if kind != "" && kind != "blind" && s.said.first(kind+" "+r.GetRule()) {
-		s.log.Warn("alert lacks what correlation needs", "rule", r.GetRule(), "cause", err)
-	}
-	if usable {
-		s.metrics.received.Inc()
-	}
-	if a.Source != "internal" && usable {
-		reason := ""
-		if kind == "blind" {
-			reason = err.Error()
+		if s.said.first(kind + " " + r.GetRule()) {
+			s.log.Warn("response is no alert and is left out", "rule", r.GetRule(), "cause", err)
 		}
-		if s.status.set(aboutFalco, reason, 0) && reason != "" {
-			s.log.Warn("alerts lack what correlation needs", "cause", reason)
-		}
+		return a, false
 	}
-	return a, usable
+	s.metrics.receive(a.Source, proto.Size(r))
+	s.complain("gRPC", &a, err)
+	return a, true
 }

@@ -2,18 +2,9 @@ package falco_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,7 +16,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tfdrift/tfdrift-falco/bridge/falco"
@@ -442,23 +432,6 @@ func TestGRPCSaysWhatIsWrong(t *testing.T) {
 		s.push(numbered(t, 1, 1)...)
 		c.awaitStatus("well", "")
 	})
-	t.Run("not Falco", func(t *testing.T) {
-		path := socket(t)
-		other := grpc.NewServer()
-		l := listen(t, "unix", path)
-		served := make(chan struct{})
-		go func() {
-			defer close(served)
-			_ = other.Serve(l)
-		}()
-		defer func() { other.Stop(); <-served }()
-		c := run(t, falco.GRPCOptions{Address: "unix://" + path})
-		c.awaitStatus("degraded", "unknown service falco.outputs.service")
-	})
-	t.Run("no TLS files", func(t *testing.T) {
-		c := run(t, falco.GRPCOptions{Address: "127.0.0.1:5060", CertFile: "none.pem", KeyFile: "none.pem", CAFile: "none.pem"})
-		c.awaitStatus("degraded", "none.pem: no such file")
-	})
 }
 
 func TestGRPCAddress(t *testing.T) {
@@ -487,53 +460,15 @@ func TestGRPCOverTheNetwork(t *testing.T) {
 	}
 	for _, host := range hosts {
 		t.Run(host, func(t *testing.T) {
-			cert, key, ca := certificate(t)
-			pair, err := tls.LoadX509KeyPair(cert, key)
-			if err != nil {
-				t.Fatal(err)
-			}
-			pool := x509.NewCertPool()
-			pool.AppendCertsFromPEM(readFile(t, ca))
-			creds := credentials.NewTLS(&tls.Config{
-				Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12,
-			})
+			ca := newAuthority(t, "ca")
+			creds := ca.server(t, ca.leaf(t, "falco", valid), ca)
 			l := listen(t, "tcp", net.JoinHostPort(host, "0"))
 			serve(t, l, numbered(t, 0, 20), grpc.Creds(creds))
-			c := run(t, falco.GRPCOptions{Address: l.Addr().String(), CertFile: cert, KeyFile: key, CAFile: ca})
+			own := ca.leaf(t, "bridge", valid)
+			c := run(t, falco.GRPCOptions{Address: l.Addr().String(), CertFile: own.cert, KeyFile: own.key, CAFile: ca.cert})
 			wantEvents(t, c.book.wait(20), 20)
 		})
 	}
-}
-
-// certificate makes one that is its own CA, for both loopback addresses.
-func certificate(t testing.TB) (cert, key, ca string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "falco"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage:    x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return cert, key, cert
 }
 
 // BenchmarkGRPC is Falco's backlog taken off its queue.

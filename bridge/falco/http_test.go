@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,6 +32,8 @@ type site struct {
 	log      logged
 	registry *prometheus.Registry
 	address  string
+	stop     func() error // ends the intake and gives what Serve returned
+	ended    chan error
 }
 
 func newSite(t testing.TB, o falco.HTTPOptions) *site {
@@ -38,9 +41,13 @@ func newSite(t testing.TB, o falco.HTTPOptions) *site {
 	s := &site{book: newBook(t), registry: prometheus.NewRegistry()}
 	o.Log, o.Metrics = s.log.log(), s.registry
 	s.HTTP = falco.NewHTTP(s.book.Journal, o)
-	server := httptest.NewServer(s.HTTP)
-	t.Cleanup(server.Close)
-	s.address = server.Listener.Addr().String()
+	l := listen(t, "tcp", "127.0.0.1:0")
+	s.address = l.Addr().String()
+	ctx, cancel := context.WithCancel(context.Background())
+	s.ended = make(chan error, 1)
+	go func() { s.ended <- s.Serve(ctx, l) }()
+	s.stop = sync.OnceValue(func() error { cancel(); return <-s.ended })
+	t.Cleanup(func() { _ = s.stop() })
 	return s
 }
 
@@ -200,6 +207,11 @@ func TestRequests(t *testing.T) {
 		"not packed":                {post("/", gzipped, good), "", 400, "cannot be read", "body"},
 		"packed and cut":            {post("/", gzipped, zipped(t, good)[:40]), "", 400, "cannot be read", "body"},
 		"packed otherwise":          {post("/", "Content-Encoding: br\r\n", good), "", 415, "gzip", "encoding"},
+		"packed twice":              {post("/", "Content-Encoding: gzip, gzip\r\n", zipped(t, zipped(t, good))), "", 415, "gzip", "encoding"},
+		"packed, then more":         {post("/", gzipped, append(zipped(t, good), "tail"...)), "", 400, "cannot be read", "body"},
+		"a form":                    {post("/", "Content-Type: application/x-www-form-urlencoded\r\n", good), "", 415, "application/json", "content_type"},
+		"with a character set":      {post("/", "Content-Type: application/json; charset=utf-8\r\n", good), "", 200, "", ""},
+		"a web page":                {post("/", "Origin: http://example.com\r\n", good), "", 403, "web pages", "origin"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, falco.HTTPOptions{Path: c.path, MaxBody: 1024})
@@ -211,8 +223,8 @@ func TestRequests(t *testing.T) {
 			if n := len(s.book.alerts()); n != map[bool]int{true: 1}[c.status == 200] {
 				t.Errorf("%d alerts in the inbox", n)
 			}
-			if c.kind != "" && figure(t, s.registry, "tfdrift_intake_faults_total", c.kind) != 1 {
-				t.Errorf("fault %q is not counted", c.kind)
+			if c.kind != "" && figure(t, s.registry, "tfdrift_intake_refused_total", c.kind) != 1 {
+				t.Errorf("refusal %q is not counted", c.kind)
 			}
 			if text := s.log.String(); strings.Contains(text, "secret-content") || (text == "") != (c.kind == "") {
 				t.Errorf("log: %q", text)
@@ -245,8 +257,8 @@ func TestFaultsAreLoggedOnce(t *testing.T) {
 	if n := strings.Count(s.log.String(), "\n"); n != 1 {
 		t.Errorf("%d lines in the log, want 1:\n%s", n, &s.log)
 	}
-	if n := figure(t, s.registry, "tfdrift_intake_faults_total", "not_an_alert"); n != 50 {
-		t.Errorf("%v faults counted, want 50", n)
+	if n := figure(t, s.registry, "tfdrift_intake_refused_total", "not_an_alert"); n != 50 {
+		t.Errorf("%v refusals counted, want 50", n)
 	}
 }
 
@@ -283,17 +295,37 @@ func TestWronglySetFalco(t *testing.T) {
 	}
 }
 
-// TestAlertsThatLackFields: they count and are logged once a rule, but the way they come is in order.
-func TestAlertsThatLackFields(t *testing.T) {
-	s := newSite(t, falco.HTTPOptions{})
-	l := s.dial(t)
-	for i := range 10 {
-		l.send(post("/", "", fmt.Appendf(nil, `{"rule":"R","source":"aws_cloudtrail","output":"%d","output_fields":{}}`, i)))
-		l.answer()
-	}
-	s.wantStatus(t, "well", "")
-	if n := strings.Count(s.log.String(), "append_output"); n != 1 || figure(t, s.registry, "tfdrift_intake_faults_total", "no_record") != 10 {
-		t.Errorf("logged %d times: %s", n, &s.log)
+// TestRecordsThatLackFields: a source without append_output, or with half of it, shows until one of its alerts is whole.
+func TestRecordsThatLackFields(t *testing.T) {
+	const some = `"ct.id":"e","ct.name":"RunInstances","ct.src":"ec2.amazonaws.com","ct.request":null`
+	const whole = some + `,"ct.response":"null","ct.error":null,"ct.region":"us-east-1","ct.recipientaccountid":"1","ct.user.arn":"a"`
+	for fields, c := range map[string]struct{ fault, says string }{
+		`"ct.name":"RunInstances"`: {"no_record", "no ct.id and ct.name"},
+		some:                       {"part_record", "the CloudTrail record lacks ct.region, ct.recipientaccountid, ct.user.arn, ct.error, ct.response"},
+	} {
+		t.Run(c.fault, func(t *testing.T) {
+			s := newSite(t, falco.HTTPOptions{})
+			l := s.dial(t)
+			send := func(source, fields string, n int) {
+				t.Helper()
+				l.send(post("/", "", fmt.Appendf(nil, `{"rule":"R","source":%q,"hostname":"node-1","output":"%d","output_fields":{%s}}`, source, n, fields)))
+				if status, says := l.answer(); status != http.StatusOK {
+					t.Fatal(status, says)
+				}
+			}
+			for i := range 10 {
+				send("aws_cloudtrail", fields, i)
+			}
+			s.wantStatus(t, "degraded", "alerts from node-1 (127.0.0.1) are degraded: source aws_cloudtrail: "+c.says)
+			const mend = "append_output: [{match: {source: aws_cloudtrail}, extra_fields: [ct.id, "
+			if n := strings.Count(s.log.String(), mend); n != 1 || figure(t, s.registry, "tfdrift_intake_faults_total", c.fault) != 10 {
+				t.Errorf("the way out is logged %d times: %s", n, &s.log)
+			}
+			send("syscall", `"proc.name":"sh"`, 0) // another source tells nothing of this one
+			s.wantStatus(t, "degraded", "append_output")
+			send("aws_cloudtrail", whole, 11)
+			s.wantStatus(t, "well", "")
+		})
 	}
 }
 
@@ -306,6 +338,15 @@ func TestSenders(t *testing.T) {
 		}
 		defer j.Close()
 		h := falco.NewHTTP(j, falco.HTTPOptions{})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- h.Run(ctx) }()
+		defer func() {
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}()
 		send := func(from int, body string) {
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(body))
 			r.RemoteAddr = fmt.Sprintf("10.0.%d.%d:4711", from/256, from%256)
@@ -340,32 +381,6 @@ func TestSenders(t *testing.T) {
 	})
 }
 
-func TestJournalRefuses(t *testing.T) {
-	s := newSite(t, falco.HTTPOptions{})
-	l := s.dial(t)
-	request := recorded(t, "append-http044.txt")[0]
-	s.book.refuse()
-	for range 3 {
-		l.send(request)
-		if status, says := l.answer(); status != http.StatusServiceUnavailable || strings.Contains(says, "no space") {
-			t.Errorf("%d %q, want 503 without inner detail", status, says)
-		}
-	}
-	s.wantStatus(t, "unusable", "no space left")
-	if n := figure(t, s.registry, "tfdrift_intake_faults_total", "journal"); n != 3 {
-		t.Errorf("%v faults counted, want 3", n)
-	}
-	if n := strings.Count(s.log.String(), "no space left"); n != 1 {
-		t.Errorf("logged %d times: %s", n, &s.log)
-	}
-	s.book.accept()
-	l.send(request)
-	if status, _ := l.answer(); status != http.StatusOK || len(s.book.alerts()) != 1 {
-		t.Errorf("%d, %d alerts in the inbox", status, len(s.book.alerts()))
-	}
-	s.wantStatus(t, "well", "")
-}
-
 // TestSenderHangsUp: an alert that has arrived whole is stored, whether or not anybody waits for the answer.
 func TestSenderHangsUp(t *testing.T) {
 	s := newSite(t, falco.HTTPOptions{})
@@ -380,7 +395,7 @@ func TestSenderHangsUp(t *testing.T) {
 	l := s.dial(t)
 	l.send(requests[0][:len(requests[0])-10])
 	l.Close()
-	eventually(t, "a fault for the cut body", func() bool { return figure(t, s.registry, "tfdrift_intake_faults_total", "body") == 1 })
+	eventually(t, "a refusal of the cut body", func() bool { return figure(t, s.registry, "tfdrift_intake_refused_total", "body") == 1 })
 }
 
 // TestManySenders: Falcos of many nodes at once, all with the same alerts.

@@ -39,37 +39,24 @@ func newIntake(name string, j *journal.Journal, log *slog.Logger, reg prometheus
 // putWithin bounds the wait for the journal's writer; a put that runs out of it is not stored.
 const putWithin = 10 * time.Second
 
-// put stores alerts, whatever becomes of who sent them: what has arrived whole is not given up.
-func (i *intake) put(ctx context.Context, arrived time.Time, alerts ...journal.Alert) error {
-	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), putWithin)
-	defer cancel()
-	stored, err := i.journal.Put(within, alerts...)
-	if err != nil {
-		i.metrics.fault("journal")
-		if i.status.unusable("the journal cannot store alerts: " + err.Error()) {
-			i.log.Error("alerts cannot be stored", "count", len(alerts), "cause", err)
-		}
-		return err
-	}
-	i.status.set(aboutJournal, "", 0)
-	i.metrics.stored.Add(float64(stored))
-	i.metrics.repeated.Add(float64(len(alerts) - stored))
-	i.metrics.latency.Observe(time.Since(arrived).Seconds())
-	return nil
-}
-
-// persist stores alerts that nobody sends a second time: it tries until the journal takes them or is closed, or ctx has
-// ended and one last try is refused. It is the back pressure: meanwhile nothing more is taken in.
-func (i *intake) persist(ctx context.Context, arrived time.Time, alerts []journal.Alert) error {
+// persist stores alerts that nobody sends a second time, whatever becomes of who sent them: it tries until the journal takes
+// them or is closed, or ctx has ended and one last try is refused. It is the back pressure: meanwhile nothing more is taken
+// from the sender. Each refusal is told to refused, if that is not nil.
+func (i *intake) persist(ctx context.Context, arrived time.Time, alerts []journal.Alert, refused func(error)) error {
 	pause := newPause(100*time.Millisecond, 5*time.Second)
-	for {
+	for len(alerts) > 0 {
 		last := ctx.Err() != nil
-		err := i.put(ctx, arrived, alerts...)
+		err := i.put(ctx, arrived, alerts)
 		if err == nil {
 			return nil
 		}
-		if alerts = i.encodable(alerts); len(alerts) == 0 {
-			return nil
+		if good := i.encodable(alerts); len(good) < len(alerts) { // that was not the journal's fault
+			alerts = good
+			continue
+		}
+		i.refused(len(alerts), err)
+		if refused != nil {
+			refused(err)
 		}
 		if last || errors.Is(err, journal.ErrClosed) {
 			return fmt.Errorf("store %d alerts: %w", len(alerts), err)
@@ -79,6 +66,41 @@ func (i *intake) persist(ctx context.Context, arrived time.Time, alerts []journa
 		case <-time.After(pause.NextBackOff()):
 		}
 	}
+	return nil
+}
+
+// put is one try.
+func (i *intake) put(ctx context.Context, arrived time.Time, alerts []journal.Alert) error {
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), putWithin)
+	defer cancel()
+	stored, err := i.journal.Put(within, alerts...)
+	if err != nil {
+		return err
+	}
+	if i.status.set(aboutJournal, "", 0) {
+		i.log.Info("the journal stores alerts again")
+	}
+	i.metrics.store(alerts, stored, arrived)
+	return nil
+}
+
+// wayOut is what an operator can do when the journal stores nothing.
+const wayOut = "make room on the disk of the journal's folder (--data), see that the bridge may write there, and end what else has the journal open; the bridge needs no restart"
+
+// refused notes and tells that the journal stores nothing.
+func (i *intake) refused(count int, err error) {
+	i.metrics.fault("journal")
+	if i.status.unusable("the journal cannot store alerts: " + err.Error()) {
+		i.log.Error("alerts cannot be stored, tried again until they can", "count", count, "cause", err, "way_out", wayOut)
+	}
+}
+
+// lose counts alerts that were received and are given up, and says so, once an hour for each cause.
+func (i *intake) lose(count int, cause string, err error) {
+	i.metrics.lost.WithLabelValues(cause).Add(float64(count))
+	if i.said.first("lost " + cause) {
+		i.log.Error("alerts are lost: Falco does not send them again", "count", count, "cause", err, "metric", "tfdrift_alerts_lost_total", "way_out", wayOut)
+	}
 }
 
 // encodable leaves out what the journal will never take, so that one such alert does not stop all others for good.
@@ -87,6 +109,7 @@ func (i *intake) encodable(alerts []journal.Alert) []journal.Alert {
 		_, err := json.Marshal(a, lenient)
 		if err != nil {
 			i.metrics.fault("not_an_alert")
+			i.metrics.lost.WithLabelValues("not_encodable").Inc()
 			i.log.Error("alert cannot be encoded and is left out", "rule", a.Rule, "cause", err)
 		}
 		return err != nil
@@ -113,7 +136,7 @@ func (p pause) NextBackOff() time.Duration { return min(p.ExponentialBackOff.Nex
 const (
 	aboutConnection = "connection"
 	aboutJournal    = "journal"
-	aboutFalco      = "falco"
+	aboutSlow       = "slow journal"
 )
 
 // status is what is wrong now, by what it is about. At most maxTroubles are kept; further ones are not noted.

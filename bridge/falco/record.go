@@ -53,6 +53,24 @@ var members = []member{
 	{"ct.vpcendpointid", "vpcEndpointId", asText},
 }
 
+// needed are the fields without which what was done to what cannot be told rightly: a refused call without ct.error looks like
+// a change. Falco sends a field that has no value all the same, as null or <NA>, if it is set to send it.
+var needed = []string{"ct.src", "ct.region", "ct.recipientaccountid", "ct.user.arn", "ct.error", "ct.request", "ct.response"}
+
+// wanted are the fields that append_output should name for a source: all that the official plugin has had for long.
+func wanted(source string) []string {
+	fields := []string{
+		"ct.id", "ct.time", "ct.src", "ct.name", "ct.error", "ct.errormessage", "ct.region", "ct.recipientaccountid", "ct.readonly",
+		"ct.eventtype", "ct.user", "ct.user.arn", "ct.user.identitytype", "ct.user.accountid", "ct.user.principalid", "ct.useragent",
+		"ct.srcip", "ct.request", "ct.response", "ct.resources", "ct.sharedeventid", "ct.additionaleventdata",
+		"ct.sessioncredentialfromconsole",
+	}
+	if source == "tfdrift" {
+		fields = append(fields, "tf.kind", "tf.state", "tf.serial", "tf.action", "tf.address")
+	}
+	return fields
+}
+
 // aboutRecord reports whether the alert is about a CloudTrail record: those of the tfdrift source may also be about a state.
 func aboutRecord(a *journal.Alert) bool {
 	return (a.Source == "tfdrift" || a.Source == "aws_cloudtrail") && a.Fields["tf.kind"] != "tfstate"
