@@ -245,7 +245,7 @@ func (set assignment) spelled(values []jsontext.Value, a Attribute) (value jsont
 	case slices.Contains(set.None, trail.Text(value)) && a.OldKnown && blank(a.Old):
 		return a.Old, true
 	case other:
-		return likeOld(a.Old, quote(spelled)), true
+		return likeOld(a.Old, constant(spelled)), true
 	}
 	return likeOld(a.Old, value), true
 }

@@ -86,7 +86,7 @@ func (v view) keys(c call, set assignment) []Attribute {
 		}
 		attributes = append(attributes, a)
 	}
-	if set.As != asMap || len(values) == 0 {
+	if set.As != asMap || len(values) == 0 && !set.cleared(c) {
 		return attributes
 	}
 	for _, key := range v.had(set) {
@@ -98,6 +98,9 @@ func (v view) keys(c call, set assignment) []Attribute {
 	}
 	return attributes
 }
+
+// cleared reports a request that has the whole map, and nothing in it.
+func (set assignment) cleared(c call) bool { return set.Whole != "" && len(c.at(set.Whole)) > 0 }
 
 // key is a key's attribute with its old value: in the map itself, else in the one that has further keys.
 func (v view) key(set assignment, key string) Attribute {

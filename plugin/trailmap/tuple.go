@@ -318,7 +318,7 @@ func (r *Resolver) inList(s shape, t tuple, v view, parent string, items []item,
 		}
 	}
 	for i, it := range items {
-		if it.untold {
+		if it.untold && s.Effect != effectReplace {
 			attributes = append(attributes, s.untold(i))
 		}
 		for _, a := range it.atoms {
@@ -413,6 +413,9 @@ func replaced(s shape, t tuple, list jsontext.Value, known bool, parent string, 
 			if slices.ContainsFunc(it.atoms, func(named atom) bool { return slices.Contains(own, named) }) {
 				a.Old, a.New = e, s.renewed(t, e, it.value)
 			}
+		}
+		if it.untold {
+			a.New, a.NewKnown = nil, false
 		}
 		attributes = append(attributes, a)
 	}
