@@ -59,6 +59,8 @@ type Commit struct {
 	Drifts []DriftRow // made or changed
 	States []wire.State
 	Blind  []string // one entry for each mutating event that nothing explained, "source:name"
+	// Snapshots are stored together with what they give rise to.
+	Snapshots []Snapshot
 	// Messages are published in this order. Their ID is set by the journal; Type must be one that is journalled, Topic
 	// drifts, events or state.
 	Messages []wire.Message

@@ -11,11 +11,13 @@
 //   - All or nothing: a Commit is one transaction. Its messages are published after it, never before.
 //   - One order: ids only grow, over restarts and clock changes too, and followers see messages in the order of ids.
 //   - Slow readers: nobody slows the writer. Who asks for messages that are no longer kept gets a *GapError.
+//   - Histories: what states were at their last serials is stored with the messages it gives rise to (Commit.Snapshots),
+//     and given back after a restart (History).
 //   - Retention: about the newest Options.Retain messages and done alert keys, and ten times as many event ids. Drifts and
 //     states are kept for good. An alert's body is emptied once it is done.
 //
-// Start reading at Journal and Open; writer.go is the one goroutine that writes, read.go all that reads, schema.go the
-// file.
+// Start reading at Journal and Open; writer.go is the one goroutine that writes, read.go all that reads, snapshot.go the
+// histories of states, schema.go the file.
 package journal
 
 import (
@@ -60,6 +62,8 @@ func (e *GapError) Error() string {
 type Journal struct {
 	path  string
 	epoch string
+	key   []byte
+	now   func() time.Time
 	lock  *sql.DB // holds the lock that keeps other processes out
 	write *sql.DB
 	read  *sql.DB
@@ -99,7 +103,7 @@ func Open(ctx context.Context, dir string, o Options) (*Journal, error) {
 		return nil, err
 	}
 	j := &Journal{
-		path: f.path, lock: f.lock, write: f.write, read: f.read,
+		path: f.path, now: o.Now, lock: f.lock, write: f.write, read: f.read,
 		requests: make(chan *request), arrived: make(chan struct{}, 1),
 		quit: make(chan struct{}), ended: make(chan struct{}),
 	}

@@ -459,7 +459,7 @@ func TestOpenSaysWhatToDo(t *testing.T) {
 	open(t, busy, journal.Options{})
 
 	for _, c := range []struct{ name, dir, want string }{
-		{"newer", newer, "schema version 99, this bridge knows 1: written by a newer version of the bridge: start that version again"},
+		{"newer", newer, "schema version 99, this bridge knows 2: written by a newer version of the bridge: start that version again"},
 		{"another program's", changed("CREATE TABLE x(y)"), "a database of another program: give the bridge a data folder of its own"},
 		{"garbage", garbage, "move it away, and the bridge starts a new one"},
 		{"locked", busy, "another process has it open: stop that one"},

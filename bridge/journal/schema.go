@@ -23,7 +23,8 @@ import (
 // schemaVersion is the file's user_version.
 //
 //	1  2026-11  inbox, event, drift, state, message, count
-const schemaVersion = 1
+//	2  2026-11  history, snapshot, instance: see snapshot.go
+const schemaVersion = 2
 
 // applicationID marks the file as ours: "TFDJ" (https://www.sqlite.org/pragma.html#pragma_application_id).
 const applicationID = 0x5446444a
@@ -180,29 +181,35 @@ func prepare(ctx context.Context, db *sql.DB) error {
 	if version == schemaVersion {
 		return nil
 	}
-	return create1(ctx, db)
+	return migrate(ctx, db, version)
 }
 
-func create1(ctx context.Context, db *sql.DB) error {
+// migrate brings an empty file, or one of an earlier version, to the current schema, in one transaction.
+func migrate(ctx context.Context, db *sql.DB, version int) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
-	if _, err := tx.ExecContext(ctx, schema); err != nil {
-		return err
+	var statements []string
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails
+	meta := map[string]any{metaKey: key}
+	if version < 1 {
+		statements = append(statements, schema)
+		meta["epoch"], meta["pruned"] = rand.Text(), int64(0)
 	}
-	for _, meta := range []struct {
-		name  string
-		value any
-	}{{"epoch", rand.Text()}, {"pruned", int64(0)}} {
-		if _, err := tx.ExecContext(ctx, "INSERT INTO meta(name, value) VALUES (?, ?)", meta.name, meta.value); err != nil {
+	statements = append(statements, schema2,
+		fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, schemaVersion))
+	for _, s := range statements {
+		if _, err := tx.ExecContext(ctx, s); err != nil {
 			return err
 		}
 	}
-	pragmas := fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, schemaVersion)
-	if _, err := tx.ExecContext(ctx, pragmas); err != nil {
-		return err
+	for name, value := range meta {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO meta(name, value) VALUES (?, ?)", name, value); err != nil {
+			return err
+		}
 	}
 	return tx.Commit()
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/go-json-experiment/json"
 
@@ -77,10 +76,12 @@ func (j *Journal) do(ctx context.Context, r *request) error {
 	}
 }
 
-// request is one Put or Commit. The writer owns it until done is closed.
+// request is one Put, Commit or other work. The writer owns it until done is closed.
 type request struct {
 	alerts []alertRow
 	commit *Commit
+	work   func(*transaction) // anything else; rows is about how many it changes
+	rows   int
 	done   chan struct{}
 
 	stored   int
@@ -103,10 +104,14 @@ type driftRow struct {
 
 func (r *request) size() int {
 	if r.commit == nil {
-		return len(r.alerts)
+		return len(r.alerts) + r.rows
 	}
 	c := r.commit
-	return len(c.Done) + len(c.Events) + len(c.Drifts) + len(c.States) + len(c.Blind) + len(c.Messages)
+	rows := 0
+	for _, s := range c.Snapshots {
+		rows += len(s.Rows)
+	}
+	return rows + len(c.Done) + len(c.Events) + len(c.Drifts) + len(c.States) + len(c.Blind) + len(c.Messages)
 }
 
 // A batch is bounded so that who comes first does not wait long for who came with it.
@@ -119,7 +124,6 @@ const (
 type writer struct {
 	*Journal
 	log      *slog.Logger
-	now      func() time.Time
 	replayed bool
 	stmt     statements
 	last     wire.ID // the newest id given
@@ -128,17 +132,21 @@ type writer struct {
 
 // newWriter reads where an earlier process stopped.
 func newWriter(ctx context.Context, j *Journal, o Options) (*writer, error) {
-	w := &writer{Journal: j, log: o.Log.With("component", "journal"), now: o.Now, replayed: o.Replayed}
+	w := &writer{Journal: j, log: o.Log.With("component", "journal"), replayed: o.Replayed}
 	w.kept = newKept(o.Retain)
+	if err := unstage(ctx, j.write); err != nil {
+		return nil, err
+	}
 	if err := w.stmt.prepare(ctx, j.write); err != nil {
 		return nil, err
 	}
 	var oldest, newest, last, pruned int64
 	row := j.write.QueryRowContext(ctx, `SELECT (SELECT value FROM meta WHERE name = 'epoch'),
+		(SELECT value FROM meta WHERE name = '`+metaKey+`'),
 		(SELECT value FROM meta WHERE name = 'pruned'), (SELECT coalesce(min(id), 0) FROM message),
 		(SELECT coalesce(max(id), 0) FROM message), (SELECT coalesce(max(last), 0) FROM drift),
 		(SELECT count(*) FROM message), (SELECT count(*) FROM inbox WHERE done = 1), (SELECT count(*) FROM event)`)
-	if err := row.Scan(&j.epoch, &pruned, &oldest, &newest, &last,
+	if err := row.Scan(&j.epoch, &j.key, &pruned, &oldest, &newest, &last,
 		&w.kept.messages, &w.kept.keys, &w.kept.events); err != nil {
 		return nil, err
 	}
@@ -358,6 +366,9 @@ func (t *transaction) request(r *request, received int64) {
 	if r.commit != nil {
 		t.commit(r)
 	}
+	if r.work != nil {
+		r.work(t)
+	}
 }
 
 func (t *transaction) commit(r *request) {
@@ -373,6 +384,9 @@ func (t *transaction) commit(r *request) {
 	}
 	for i, s := range c.States {
 		t.exec(t.stmt.putState, s.URI, s.Resources, r.states[i])
+	}
+	for _, s := range c.Snapshots {
+		t.snapshot(s)
 	}
 	for _, name := range c.Blind {
 		t.counts[countKey{countBlind, name}]++
@@ -394,6 +408,7 @@ func (t *transaction) addCounts() {
 type statements struct {
 	putAlert, done, putEvent, putDrift, putState, putMessage, addCount *sql.Stmt
 	messageBound, pruneMessages, pruneKeys, pruneEvents, setPruned     *sql.Stmt
+	snapshots                                                          snapshotStatements
 }
 
 func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
@@ -424,5 +439,5 @@ func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
 		}
 		*p.to = stmt
 	}
-	return nil
+	return s.snapshots.prepare(ctx, db)
 }
