@@ -1,24 +1,23 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
+	"log/slog"
 	"net"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/alecthomas/kong"
-	"go.yaml.in/yaml/v3"
+	"github.com/tfdrift/tfdrift-falco/plugin/feed"
+	"github.com/tfdrift/tfdrift-falco/tfstate/source/file"
 )
 
 // Config is everything the bridge can be told, by flag or, under the flag's name, by configuration file. A flag wins.
 type Config struct {
 	// Config is the YAML file read first; "" reads none.
-	Config kong.ConfigFlag `help:"YAML file with these settings under their flags' names." placeholder:"FILE"`
+	Config configFile `help:"YAML file with these settings under their flags' names." placeholder:"FILE"`
 	// Demo replays built-in samples in a temporary journal of its own; no other source may be named.
 	Demo bool `help:"Replay built-in samples through the real stages, marked as a demo everywhere."`
 	// Listen is where the feed is served. Without authentication only loopback addresses are accepted.
@@ -41,7 +40,7 @@ type Config struct {
 	SensitiveKeyFile string `name:"sensitive-key-file" help:"File with the key under which sensitive values are hashed; without it they are hidden altogether." placeholder:"FILE"`
 	// History is how many serials of each state are kept for comparison, 1 to 1000.
 	History int `help:"Serials kept of each state, to compare late records with." default:"10" placeholder:"N"`
-	// Poll is how often watched files are looked at beside the file system's own notices; 100 ms at least.
+	// Poll is how often watched files are looked at beside the file system's own notices; 100 ms to a day.
 	Poll time.Duration `help:"How often watched files are looked at beside the file system's own notices." default:"2s"`
 	// Retain is how many messages the journal keeps.
 	Retain int `help:"Messages the journal keeps." default:"200000" placeholder:"N"`
@@ -55,29 +54,24 @@ type Config struct {
 	intakePath string // of FalcoHTTP, from its first slash on
 }
 
-// check finds every fault of the configuration at once and completes what follows from it.
+// check finds every fault of the configuration at once and completes what follows from it. It reads the key file and
+// opens nothing else.
 func (c *Config) check() error {
-	var faults []error
-	if c.Demo && (len(c.CloudTrail)+len(c.States) > 0 || c.FalcoGRPC != "" || c.FalcoHTTP != "") {
-		faults = append(faults, errors.New("--demo brings its own records and states: leave out --cloudtrail, --state, --falco-grpc and --falco-http"))
-	}
-	if !c.Demo && len(c.CloudTrail) == 0 && c.FalcoGRPC == "" && c.FalcoHTTP == "" {
-		faults = append(faults, errors.New("no source of events: name one with --falco-http (Falco 0.44 and newer), --falco-grpc (0.43 and older) or --cloudtrail, or see a demo with --demo"))
-	}
-	if err := loopback(c.Listen); err != nil {
+	faults := c.checkSources()
+	if _, err := portOf(c.Listen); err != nil {
+		faults = append(faults, fmt.Errorf("--listen %q: %w: want HOST:PORT, as in 127.0.0.1:8080", c.Listen, err))
+	} else if err := loopback(c.Listen); err != nil {
 		faults = append(faults, fmt.Errorf("--listen %q: %w: without authentication the feed is served on this machine only, as on 127.0.0.1:8080; reach it from elsewhere through ssh -L or kubectl port-forward", c.Listen, err))
 	}
 	if c.FalcoHTTP != "" {
 		faults = append(faults, c.splitIntake())
 	}
-	if tls := []string{c.FalcoCert, c.FalcoKey, c.FalcoCA}; slices.Contains(tls, "") && slices.ContainsFunc(tls, func(s string) bool { return s != "" }) {
-		faults = append(faults, errors.New("--falco-cert, --falco-key and --falco-ca go together: name all three"))
-	}
+	faults = append(faults, c.checkFiles()...)
 	if c.History < 1 || c.History > 1000 {
 		faults = append(faults, fmt.Errorf("--history %d: want 1 to 1000", c.History))
 	}
-	if c.Poll < 100*time.Millisecond {
-		faults = append(faults, fmt.Errorf("--poll %s: want 100ms or more", c.Poll))
+	if c.Poll < 100*time.Millisecond || c.Poll > maxPoll {
+		faults = append(faults, fmt.Errorf("--poll %s: want 100ms to %s", c.Poll, maxPoll))
 	}
 	if c.Retain < 1000 {
 		faults = append(faults, fmt.Errorf("--retain %d: want 1000 or more", c.Retain))
@@ -88,19 +82,82 @@ func (c *Config) check() error {
 	return errors.Join(faults...)
 }
 
+// maxPoll keeps a typing error from switching polling off.
+const maxPoll = 24 * time.Hour
+
+// checkSources finds what is wrong with where alerts, records and states come from.
+func (c *Config) checkSources() (faults []error) {
+	if c.Demo && (len(c.CloudTrail)+len(c.States) > 0 || c.FalcoGRPC != "" || c.FalcoHTTP != "") {
+		faults = append(faults, errors.New("--demo brings its own records and states: leave out --cloudtrail, --state, --falco-grpc and --falco-http"))
+	}
+	if !c.Demo && len(c.CloudTrail) == 0 && c.FalcoGRPC == "" && c.FalcoHTTP == "" {
+		faults = append(faults, errors.New("no source of events: name one with --falco-http (Falco 0.44 and newer), --falco-grpc (0.43 and older) or --cloudtrail, or see a demo with --demo"))
+	}
+	for _, uri := range c.CloudTrail {
+		if err := feed.Check(uri); err != nil {
+			faults = append(faults, fmt.Errorf("--cloudtrail: %w", err))
+		}
+	}
+	for _, uri := range c.States {
+		if _, err := file.New(uri, file.Options{}); err != nil {
+			faults = append(faults, fmt.Errorf("--state: %w", err))
+		}
+	}
+	return faults
+}
+
+// checkFiles finds what is wrong with files and folders that are named.
+func (c *Config) checkFiles() (faults []error) {
+	if c.Data == "" && !c.Demo {
+		faults = append(faults, errors.New("--data is empty: name the folder of the journal, as in /var/lib/tfdrift"))
+	}
+	if _, err := c.key(); err != nil {
+		faults = append(faults, err)
+	}
+	tls := []struct{ flag, path string }{{"--falco-cert", c.FalcoCert}, {"--falco-key", c.FalcoKey}, {"--falco-ca", c.FalcoCA}}
+	given := 0
+	for _, f := range tls {
+		if f.path == "" {
+			continue
+		}
+		given++
+		if _, err := os.ReadFile(f.path); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w: name a PEM file that the user who runs the bridge can read", f.flag, err))
+		}
+	}
+	if given > 0 && given < len(tls) {
+		faults = append(faults, errors.New("--falco-cert, --falco-key and --falco-ca go together: name all three"))
+	}
+	return faults
+}
+
 // splitIntake takes the secret path off FalcoHTTP. An address that others can reach needs one: whoever posts there
 // writes alerts.
 func (c *Config) splitIntake() error {
-	given := c.FalcoHTTP
-	address, path, _ := strings.Cut(strings.TrimPrefix(given, "http://"), "/")
+	address, path, _ := strings.Cut(strings.TrimPrefix(c.FalcoHTTP, "http://"), "/")
 	c.FalcoHTTP, c.intakePath = address, "/"+path
-	if _, _, err := net.SplitHostPort(address); err != nil {
-		return fmt.Errorf("--falco-http %q: want HOST:PORT or HOST:PORT/SECRET-PATH: %w", given, err)
-	}
-	if err := loopback(address); err != nil && len(path) < minSecret {
-		return fmt.Errorf("--falco-http %q: %w: an address that others reach needs a secret path of %d characters or more, as in %s/%s", given, err, minSecret, address, strings.Repeat("x", minSecret))
+	port, err := portOf(address)
+	switch open := loopback(address); {
+	case err != nil:
+		return fmt.Errorf("--falco-http %q: %w: want HOST:PORT or HOST:PORT/SECRET-PATH", address, err)
+	case open != nil && len(path) < minSecret:
+		return fmt.Errorf("--falco-http %q: %w: an address that others reach needs a secret path of %d characters or more, as in %s/%s", address, open, minSecret, address, strings.Repeat("x", minSecret))
+	case address == c.Listen && port != "0":
+		return fmt.Errorf("--falco-http %q: --listen has this address: name another port, as in 127.0.0.1:2802", address)
 	}
 	return nil
+}
+
+// portOf is the port of HOST:PORT: a number up to 65535, or a service's name.
+func portOf(address string) (string, error) {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", err
+	}
+	if _, err := net.DefaultResolver.LookupPort(context.Background(), "tcp", port); err != nil || port == "" {
+		return "", fmt.Errorf("port %q is no number from 0 to 65535", port)
+	}
+	return port, nil
 }
 
 const minSecret = 16
@@ -122,30 +179,6 @@ func loopback(address string) error {
 	return nil
 }
 
-// fromFile reads the configuration file for kong: its keys are the flags' names, and any other key is an error.
-func fromFile(r io.Reader, flags []*kong.Flag) (kong.Resolver, error) {
-	var settings map[string]any
-	if err := yaml.NewDecoder(r).Decode(&settings); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("read configuration: %w", err)
-	}
-	var known []string
-	for _, f := range flags {
-		known = append(known, f.Name)
-	}
-	var faults []error
-	for _, key := range slices.Sorted(maps.Keys(settings)) {
-		if !slices.Contains(known, key) {
-			faults = append(faults, fmt.Errorf("read configuration: unknown key %q", key))
-		}
-	}
-	if len(faults) > 0 {
-		return nil, errors.Join(append(faults, fmt.Errorf("the keys are %s", strings.Join(known, ", ")))...)
-	}
-	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-		return settings[flag.Name], nil
-	}), nil
-}
-
 // key reads the file with the key for sensitive values; nil without one.
 func (c *Config) key() ([]byte, error) {
 	if c.SensitiveKeyFile == "" {
@@ -153,11 +186,18 @@ func (c *Config) key() ([]byte, error) {
 	}
 	text, err := os.ReadFile(c.SensitiveKeyFile)
 	if err != nil {
-		return nil, fmt.Errorf("read --sensitive-key-file: %w", err)
+		return nil, fmt.Errorf("--sensitive-key-file: %w: name a file that the user who runs the bridge can read, or leave the flag out", err)
 	}
 	key := []byte(strings.TrimSpace(string(text)))
 	if len(key) < minSecret {
-		return nil, fmt.Errorf("read --sensitive-key-file %q: %d characters, want %d or more", c.SensitiveKeyFile, len(key), minSecret)
+		return nil, fmt.Errorf("--sensitive-key-file %q: %d characters, want %d or more: write some with openssl rand -hex 32", c.SensitiveKeyFile, len(key), minSecret)
 	}
 	return key, nil
+}
+
+// warn logs what is no fault and yet seldom meant.
+func (c *Config) warn(log *slog.Logger) {
+	if info, err := os.Stat(c.SensitiveKeyFile); err == nil && info.Mode().Perm()&0o007 != 0 {
+		log.Warn("anybody on this machine can read the key for sensitive values: take the others' rights away", "file", c.SensitiveKeyFile, "mode", info.Mode().Perm().String(), "hint", "chmod o= "+c.SensitiveKeyFile)
+	}
 }

@@ -48,6 +48,7 @@ func start(args []string, stdout, stderr io.Writer) int {
 	parsed, err := parser.Parse(args)
 	if err != nil {
 		_, _ = fmt.Fprintln(stderr, "tfdrift-bridge:", err)
+		_, _ = fmt.Fprintln(stderr, "tfdrift-bridge run --help lists what there is")
 		return 2
 	}
 	switch parsed.Command() {
@@ -64,19 +65,21 @@ func start(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return report(stderr, run(ctx, cli.Run, logger(cli.Run, stderr)))
+	log := logger(cli.Run, stderr)
+	cli.Run.warn(log)
+	return report(stderr, run(ctx, cli.Run, log))
 }
 
 // newParser makes the parser of the command line, which reads --config too.
 func newParser(cli *commands, stdout, stderr io.Writer) (*kong.Kong, error) {
-	var parser *kong.Kong
-	parser, err := kong.New(cli, kong.Name("tfdrift-bridge"), kong.Writers(stdout, stderr), kong.UsageOnError(),
-		kong.Description("Who changed which attribute of which Terraform resource: Falco's alerts joined with Terraform's states."),
-		kong.Configuration(func(r io.Reader) (kong.Resolver, error) {
-			return fromFile(r, parser.Model.Children[0].Flags)
-		}))
-	return parser, err
+	return kong.New(cli, kong.Name("tfdrift-bridge"), kong.Writers(stdout, stderr), kong.UsageOnError(), kong.Description(
+		"Who changed which attribute of which Terraform resource: Falco's alerts joined with Terraform's states.\n\n"+exitStatus))
 }
+
+const exitStatus = "Exit status: 0 after a clean stop, 1 for a fault while starting or running, 2 for wrong arguments or settings."
+
+// Help stands below the one line of run --help.
+func (Config) Help() string { return exitStatus }
 
 func report(stderr io.Writer, err error) int {
 	if err != nil {

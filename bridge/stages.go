@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -95,9 +96,22 @@ func listen(ctx context.Context, flag, address string) (net.Listener, error) {
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("%s %q: %w: name another address, or end the process that has it", flag, address, err)
+		return nil, fmt.Errorf("%s %q: %w: %s", flag, address, err, listenHint(err))
 	}
 	return l, nil
+}
+
+// listenHint is the way out of an address that cannot be listened on.
+func listenHint(err error) string {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "name another address, or end the process that has it"
+	case errors.Is(err, syscall.EACCES):
+		return "name a port from 1024 on, or give the program the capability CAP_NET_BIND_SERVICE"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "name an address that this machine has, such as 127.0.0.1"
+	}
+	return "name an address as in 127.0.0.1:8080"
 }
 
 // serveHTTP is a stage that serves handler until its context ends, and then lets requests under way finish.
