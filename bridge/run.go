@@ -51,7 +51,7 @@ func run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 		defer func() { _ = os.RemoveAll(c.Data) }()
 	}
 
-	book, err := journal.Open(ctx, c.Data, journal.Options{Log: log, Replayed: c.Demo, Retain: c.Retain})
+	book, err := journal.Open(ctx, c.Data, journal.Options{Log: log, Metrics: registry, Replayed: c.Demo, Retain: c.Retain})
 	if err != nil {
 		return err
 	}

@@ -69,9 +69,11 @@ func New(j *journal.Journal, inv *inventory.Inventory, resolver *trailmap.Resolv
 		close(open)
 		o.Ready = open
 	}
+	serials := make(chan inventory.Serial, serialQueue)
 	return &Correlator{
-		journal: j, inventory: inv, resolver: resolver, log: o.Log.With("component", "correlate"), metrics: newMetrics(o.Metrics),
-		serials: make(chan inventory.Serial, serialQueue), ready: o.Ready, faults: map[string]string{},
+		journal: j, inventory: inv, resolver: resolver, log: o.Log.With("component", "correlate"),
+		metrics: newMetrics(o.Metrics, func() float64 { return float64(len(serials)) }),
+		serials: serials, ready: o.Ready, faults: map[string]string{},
 	}
 }
 
@@ -232,6 +234,7 @@ func (c *Correlator) judge(ctx context.Context, entries []journal.Entry) (journa
 		}
 		here[id] = true
 		commit.Events = append(commit.Events, id)
+		c.metrics.age.Observe(max(time.Since(rec.EventTime).Seconds(), 0))
 		c.judgeRecord(&commit, e.Alert, rec, targets)
 	}
 	return commit, nil

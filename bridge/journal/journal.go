@@ -29,6 +29,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/tfdrift/tfdrift-falco/bridge/wire"
 )
 
@@ -36,6 +38,8 @@ import (
 type Options struct {
 	Log *slog.Logger     // nil discards
 	Now func() time.Time // nil is time.Now
+	// Metrics gets the writer's figures; nil keeps them unregistered.
+	Metrics prometheus.Registerer
 	// Replayed marks every message as made by the demo.
 	Replayed bool
 	// Retain is how many messages are kept, and how many keys of done alerts; 0 is 200,000. A few dozen more may be there.
@@ -68,6 +72,7 @@ type Journal struct {
 	write *sql.DB
 	read  *sql.DB
 
+	metrics  metrics
 	requests chan *request
 	arrived  chan struct{}
 	quit     chan struct{} // closed by Close: no further requests
@@ -104,7 +109,7 @@ func Open(ctx context.Context, dir string, o Options) (*Journal, error) {
 	}
 	j := &Journal{
 		path: f.path, now: o.Now, lock: f.lock, write: f.write, read: f.read,
-		requests: make(chan *request), arrived: make(chan struct{}, 1),
+		metrics: newMetrics(o.Metrics, f.path), requests: make(chan *request), arrived: make(chan struct{}, 1),
 		quit: make(chan struct{}), ended: make(chan struct{}),
 	}
 	w, err := newWriter(ctx, j, o)

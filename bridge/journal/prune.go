@@ -31,10 +31,10 @@ func (t *transaction) prune() {
 		t.pruneMessages(n)
 	}
 	if n := excess(t.kept.keys, t.kept.retain); n > 0 {
-		t.kept.keys -= t.exec(t.stmt.pruneKeys, n)
+		t.kept.keys -= t.gone("inbox", t.exec(t.stmt.pruneKeys, n))
 	}
 	if n := excess(t.kept.events, t.kept.retain*eventFactor); n > 0 {
-		t.kept.events -= t.exec(t.stmt.pruneEvents, n)
+		t.kept.events -= t.gone("event", t.exec(t.stmt.pruneEvents, n))
 	}
 }
 
@@ -44,7 +44,13 @@ func (t *transaction) pruneMessages(n int64) {
 	}
 	var last, oldest int64
 	t.err = t.tx.StmtContext(t.ctx, t.stmt.messageBound).QueryRowContext(t.ctx, n).Scan(&last, &oldest)
-	t.kept.messages -= t.exec(t.stmt.pruneMessages, last)
+	t.kept.messages -= t.gone("message", t.exec(t.stmt.pruneMessages, last))
 	t.exec(t.stmt.setPruned, last)
 	t.pruned, t.oldest = true, unpack(oldest)
+}
+
+// gone counts pruned rows by table.
+func (t *transaction) gone(table string, n int64) int64 {
+	t.deleted[table] += n
+	return n
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/go-json-experiment/json"
 
@@ -65,6 +66,8 @@ func journalled(m wire.Message) error {
 
 // do hands r to the writer and waits for its end.
 func (j *Journal) do(ctx context.Context, r *request) error {
+	j.metrics.waiting.Inc()
+	defer j.metrics.waiting.Dec()
 	select {
 	case j.requests <- r:
 		<-r.done
@@ -191,7 +194,8 @@ func (w *writer) serve(batch []*request) {
 			good = append(good, r)
 		}
 	}
-	if err := w.store(good); err != nil {
+	if err := w.timed(good); err != nil {
+		w.metrics.refused.WithLabelValues(causeOf(err)).Inc()
 		w.log.Error("journal transaction refused", "error", err, "requests", len(good))
 		for _, r := range good {
 			r.err, r.stored = err, 0
@@ -293,18 +297,27 @@ func driftID(payload any) string {
 	return ""
 }
 
-// store is the one transaction. It uses no caller's context: one caller's end must not undo the others' work.
-func (w *writer) store(batch []*request) error {
+// timed is store with its figures.
+func (w *writer) timed(batch []*request) error {
 	if len(batch) == 0 {
 		return nil
 	}
+	start := time.Now()
+	err := w.store(batch)
+	w.metrics.seconds.Observe(time.Since(start).Seconds())
+	w.metrics.batch.Observe(float64(len(batch)))
+	return err
+}
+
+// store is the one transaction. It uses no caller's context: one caller's end must not undo the others' work.
+func (w *writer) store(batch []*request) error {
 	ctx := context.Background()
 	sqlTx, err := w.write.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer sqlTx.Rollback()
-	t := &transaction{ctx: ctx, tx: sqlTx, stmt: &w.stmt, kept: w.kept, counts: map[countKey]int64{}}
+	t := &transaction{ctx: ctx, tx: sqlTx, stmt: &w.stmt, kept: w.kept, counts: map[countKey]int64{}, deleted: map[string]int64{}}
 	received := w.now().UnixMilli()
 	for _, r := range batch {
 		t.request(r, received)
@@ -318,6 +331,9 @@ func (w *writer) store(batch []*request) error {
 		return err
 	}
 	w.kept = t.kept
+	for table, n := range t.deleted {
+		w.metrics.pruned.WithLabelValues(table).Add(float64(n))
+	}
 	if t.pruned {
 		w.mu.Lock()
 		w.bounds.oldest = t.oldest
@@ -334,10 +350,12 @@ type transaction struct {
 	tx     *sql.Tx
 	stmt   *statements
 	counts map[countKey]int64
-	kept   kept
-	pruned bool    // messages were pruned
-	oldest wire.ID // then the oldest left
-	err    error
+	// deleted counts pruned rows by table.
+	deleted map[string]int64
+	kept    kept
+	pruned  bool    // messages were pruned
+	oldest  wire.ID // then the oldest left
+	err     error
 }
 
 // exec runs one statement and returns how many rows it changed.
