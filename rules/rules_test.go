@@ -299,6 +299,46 @@ func TestTuning(t *testing.T) {
 	}
 }
 
+// TestReadme holds README.md and the rules together: the table has every rule in its order, and what it says users may fill
+// is there to be filled.
+func TestReadme(t *testing.T) {
+	text, file := string(readFile(t, "README.md")), ours(t)
+	var want, got []string
+	for _, r := range file.Rules {
+		want = append(want, r.Name+" "+strings.ToLower(r.Priority))
+	}
+	for _, row := range regexp.MustCompile(`(?m)^\| ([A-Z][^|]*) \| ([a-z]+) \|`).FindAllStringSubmatch(text, -1) {
+		got = append(got, row[1]+" "+row[2])
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("README.md: table of rules (-want +got):\n%s", diff)
+	}
+	_, block, _ := strings.Cut(text, "```yaml\n")
+	block, _, _ = strings.Cut(block, "```")
+	var items []struct {
+		List      string            `yaml:"list"`
+		Items     []string          `yaml:"items"`
+		Macro     string            `yaml:"macro"`
+		Condition string            `yaml:"condition"`
+		Override  map[string]string `yaml:"override"`
+	}
+	decoder := yaml.NewDecoder(strings.NewReader(block))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(&items); err != nil || len(items) == 0 {
+		t.Fatalf("README.md: read what to tune: %d items, %v", len(items), err)
+	}
+	for _, it := range items {
+		_, list := file.Lists[it.List]
+		_, macro := file.Macros[it.Macro]
+		if !list && !macro {
+			t.Errorf("README.md: the rules have no list %q nor macro %q", it.List, it.Macro)
+		}
+		if list && it.Override["items"] != "append" || macro && it.Override["condition"] != "replace" {
+			t.Errorf("README.md: %s%s: override %v", it.List, it.Macro, it.Override)
+		}
+	}
+}
+
 func mappedEvents(t *testing.T) map[string]bool {
 	t.Helper()
 	files, err := filepath.Glob("../plugin/trailmap/aws/*.json")
