@@ -124,6 +124,7 @@ function status(state, text) {
 }
 
 function show(m) {
+  if (m.id && (!last || laterId(m.id, last))) last = m.id;
   if (m.replayed) byId('demo').hidden = false;
   if (m.type === 'drift') drifts.add(m);
   else if (m.type === 'falco' || m.type === 'event' || m.type === 'state_change') events.add(m);
@@ -140,18 +141,20 @@ async function earlier() {
 }
 
 let epoch = '';
+let last = ''; // the newest message seen: a connection that was cut goes on behind it
 let attempts = 0;
 
 function receive(socket, m) {
   switch (m.type) {
     case 'welcome':
-      if (epoch && epoch !== m.payload.epoch) { drifts.clear(); events.clear(); }
+      if (epoch && epoch !== m.payload.epoch) { drifts.clear(); events.clear(); last = ''; }
       epoch = m.payload.epoch;
-      socket.send(JSON.stringify({type: 'subscribe', topic: 'all'}));
+      socket.send(JSON.stringify({type: 'subscribe', topic: 'all', payload: last ? {since: last, epoch} : {}}));
       break;
     case 'subscribed':
       attempts = 0;
       status('open', 'Live');
+      if (last) return; // what came in between follows by itself
       earlier().catch((e) => status('open', 'Live, without earlier messages (' + e.message + ')'));
       return;
     case 'gap':
