@@ -66,7 +66,7 @@ func start(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	log := logger(cli.Run, stderr)
-	cli.Run.warn(log)
+	cli.Run.warn(log.With("component", "bridge"))
 	return report(stderr, run(ctx, cli.Run, log))
 }
 

@@ -33,6 +33,7 @@ func run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	own := log.With("component", "bridge") // the stages set their own
 	redactor := tfstate.NewRedactor(key)
 	registry := prometheus.NewRegistry()
 	checks := map[string]serve.Check{}
@@ -60,7 +61,7 @@ func run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 			err = closed
 		}
 	}()
-	running := newStages(ctx, log)
+	running := newStages(ctx, own)
 	defer func() { // a start that went wrong half-way stops what runs already, before the journal closes
 		running.fail(context.Canceled)
 		_ = running.wait()
@@ -77,7 +78,7 @@ func run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 		handler := falco.NewHTTP(book, falco.HTTPOptions{Log: log, Path: c.intakePath, Metrics: registry})
 		checks["falco_http"] = handler.Status
 		running.start("falco http intake", func(ctx context.Context) error { return handler.Serve(ctx, intake) })
-		log.Info("receiving Falco's alerts by HTTP", "address", intake.Addr().String())
+		own.Info("receiving Falco's alerts by HTTP", "address", intake.Addr().String())
 		if c.Demo {
 			url := "http://" + intake.Addr().String() + c.intakePath
 			if replay, err = demo.New(c.Data, url, log); err != nil {
@@ -86,7 +87,7 @@ func run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 			c.States = []string{replay.States()}
 			if through, ok := demo.Falco(replay, url); ok {
 				running.start("falco", through)
-				log.Info("the demo's records go through Falco", "falco", demo.FalcoPath())
+				own.Info("the demo's records go through Falco", "falco", demo.FalcoPath())
 			} else {
 				c.CloudTrail = []string{replay.Trail() + "?watch=true"}
 			}
@@ -133,20 +134,20 @@ func run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 		}
 		sources = append(sources, s)
 	}
-	running.start("states", func(ctx context.Context) error { return follow(ctx, sources, states, ready, log) })
+	running.start("states", func(ctx context.Context) error { return follow(ctx, sources, states, ready, own) })
 	running.start("correlate", judge.Run)
 
 	// The journal's messages to whoever listens.
 	subscribers := hub.New(book, hub.Options{Log: log, Replayed: c.Demo, Metrics: registry})
 	running.start("hub", subscribers.Run)
 	handler := serve.New(subscribers, subscribers, serve.Options{Log: log, Checks: checks, Registry: registry, Demo: c.Demo, MessagesPerMinute: c.MessagesPerMinute})
-	running.start("feed", serveHTTP(feedAddress, handler, log))
+	running.start("feed", serveHTTP(feedAddress, handler, own))
 	if replay != nil {
 		running.start("demo", replay.Run)
 	}
-	log.Info("serving the feed", "address", feedAddress.Addr().String(), "page", "http://"+feedAddress.Addr().String()+"/", "version", version)
+	own.Info("serving the feed", "address", feedAddress.Addr().String(), "page", "http://"+feedAddress.Addr().String()+"/", "version", version)
 	err = running.wait()
-	log.Info("stopped")
+	own.Info("stopped")
 	return err
 }
 

@@ -112,8 +112,10 @@ func (b *bridge) follow(stderr io.Reader, serving chan struct{}) {
 		b.log.Write(lines.Bytes())
 		b.log.WriteByte('\n')
 		b.mu.Unlock()
-		var line struct{ Msg, Address string }
-		_ = json.Unmarshal(lines.Bytes(), &line)
+		var line struct{ Msg, Address, Component string }
+		if err := json.Unmarshal(lines.Bytes(), &line); err == nil && line.Component == "" {
+			b.t.Errorf("a line of the log says not which component it is of: %s", lines.Text())
+		}
 		switch line.Msg {
 		case "receiving Falco's alerts by HTTP":
 			b.intake = line.Address

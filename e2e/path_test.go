@@ -270,7 +270,7 @@ func TestOfficialPluginsAlertsAreCorrelated(t *testing.T) {
 	 {"mode":"managed","type":"aws_cloudtrail","name":"audit","provider":"provider[\"registry.terraform.io/hashicorp/aws\"]","instances":[
 	  {"schema_version":0,"attributes":{"id":"stratus-red-team-ct-stop-trail-buykxbqejv","name":"stratus-red-team-ct-stop-trail-buykxbqejv",
 	   "arn":"arn:aws:cloudtrail:apiso-centralnorth-2r:143434273843:trail/stratus-red-team-ct-stop-trail-buykxbqejv","enable_logging":true}}]}]}`
-	put(t, filepath.Join(states, "audit.tfstate"), []byte(state), time.Now().Add(-time.Hour))
+	put(t, filepath.Join(states, "audit.tfstate"), []byte(state), time.Date(2024, 7, 1, 0, 0, 0, 0, time.UTC)) // before the event
 	b := start(t, "--falco-http", "127.0.0.1:0/a-secret-path", "--state", states)
 	c := b.watch("all")
 	_, body, _ := bytes.Cut(requests(t, "falco/append-http044.txt")[0], []byte("\r\n\r\n"))
@@ -283,7 +283,8 @@ func TestOfficialPluginsAlertsAreCorrelated(t *testing.T) {
 		t.Errorf("got alert %v", p)
 	}
 	p := c.await("drift", func(message) bool { return true }).payload(t)
-	if p["address"] != "aws_cloudtrail.audit" || p["precision"] != "touched" || p["user"] != "christophe" || p["rule"] != "CloudTrail Change" {
+	if p["address"] != "aws_cloudtrail.audit" || p["precision"] != "exact" || p["attribute"] != "enable_logging" ||
+		p["old_value"] != "true" || p["new_value"] != "false" || p["user"] != "christophe" || p["rule"] != "CloudTrail Change" {
 		t.Errorf("got %v", p)
 	}
 	state = strings.NewReplacer(`"serial":3`, `"serial":4`, `"enable_logging":true`, `"enable_logging":false`).Replace(state)

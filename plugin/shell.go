@@ -42,7 +42,7 @@ const (
 // opens the source on the one that was made last, while the fields are asked of another.
 func factory() plugins.FactoryFunc {
 	shared := &engines{byConfig: map[string]*field.Engine{}}
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("component", pluginName)
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("plugin", pluginName)
 	return func() plugins.Plugin {
 		s := &shell{log: log, engines: shared, event: math.MaxUint64}
 		source.Register(s)

@@ -85,6 +85,7 @@ func Open(uri string, options Options) (*Feed, error) {
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
 	}
+	options.Log = options.Log.With("component", "feed")
 	if options.Poll <= 0 {
 		options.Poll = 2 * time.Second
 	}

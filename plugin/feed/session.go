@@ -68,6 +68,7 @@ func Start(ctx context.Context, records *Feed, companion Companion, options Sess
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
 	}
+	options.Log = options.Log.With("component", "feed")
 	ctx, cancel := context.WithCancel(ctx)
 	s := &Session{options: options, cancel: cancel, arrived: make(chan struct{}, 1)}
 	s.room = sync.NewCond(&s.mu)

@@ -65,6 +65,7 @@ func New(uri string, o Options) (source.Source, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	o.Log = o.Log.With("component", "source")
 	o.Poll = cmp.Or(o.Poll, 2*time.Second)
 	o.Debounce = cmp.Or(o.Debounce, 100*time.Millisecond)
 	o.Patience = cmp.Or(o.Patience, 5*time.Second)
