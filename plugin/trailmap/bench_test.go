@@ -32,8 +32,8 @@ func BenchmarkResolve(b *testing.B) {
 	for name, text := range map[string]string{
 		"members":    head + `"eventSource":"ec2.amazonaws.com","eventName":"AuthorizeSecurityGroupIngress","requestParameters":{"groupId":"sg-00000000000000010","ipPermissions":{"items":[{"ipProtocol":"tcp","fromPort":22,"toPort":22,"ipRanges":{"items":[{"cidrIp":"0.0.0.0/0"}]}}]}}}`,
 		"attributes": head + `"eventSource":"s3.amazonaws.com","eventName":"PutBucketPublicAccessBlock","requestParameters":{"bucketName":"bucket-7","PublicAccessBlockConfiguration":{"BlockPublicAcls":false}}}`,
-		"identifier": head + `"eventSource":"ec2.amazonaws.com","eventName":"ModifyNetworkInterfaceAttribute","requestParameters":{"groupId":"sg-00000000000000010"}}`,
-		"in vain":    head + `"eventSource":"ec2.amazonaws.com","eventName":"ModifyVpcAttribute","requestParameters":{"vpcId":"vpc-00000000000000010"}}`,
+		"identifier": head + `"eventSource":"ec2.amazonaws.com","eventName":"AssociateSecurityGroupVpc","requestParameters":{"groupId":"sg-00000000000000010"}}`,
+		"in vain":    head + `"eventSource":"ec2.amazonaws.com","eventName":"AssociateVpcCidrBlock","requestParameters":{"vpcId":"vpc-00000000000000010"}}`,
 	} {
 		rec, err := trail.Decode([]byte(text))
 		if err != nil {

@@ -27,16 +27,27 @@ func pairs(values []jsontext.Value) []pair {
 			case is && (listed || p.value != nil):
 				all = append(all, p)
 			case e.Kind() == '{':
-				trail.Members(e, func(name []byte, value jsontext.Value) {
-					if string(name) != "xmlns" {
-						all = append(all, pair{string(name), value})
-					}
-				})
+				all = append(all, members(e)...)
 			case trail.Text(e) != "":
 				all = append(all, pair{key: trail.Text(e)})
 			}
 		}
 	}
+	return all
+}
+
+// members are an object's pairs; of an object around the map, {"items":[...]}, those of the map.
+func members(v jsontext.Value) []pair {
+	var all []pair
+	trail.Members(v, func(name []byte, value jsontext.Value) {
+		switch {
+		case string(name) == "xmlns":
+		case value.Kind() == '[' || value.Kind() == '{':
+			all = append(all, pairs([]jsontext.Value{value})...)
+		default:
+			all = append(all, pair{string(name), value})
+		}
+	})
 	return all
 }
 
