@@ -49,7 +49,10 @@ func (r *Resolver) byShape(c call, e entry, s shape, ids []leaf) []Target {
 	if !c.when(s.When) {
 		return nil
 	}
-	if len(s.ID) > 0 {
+	switch {
+	case s.Alone:
+		ids = []leaf{{}}
+	case len(s.ID) > 0:
 		ids = c.first(s.ID)
 	}
 	var targets []Target
@@ -68,7 +71,10 @@ func (r *Resolver) byShape(c call, e entry, s shape, ids []leaf) []Target {
 
 // instances are the instances of the shape that the identifier names, each once however many of its attributes hold it.
 func (r *Resolver) instances(c call, s shape, id leaf) []view {
-	if s.Type == "" {
+	switch {
+	case s.Alone:
+		return r.alone(c, s)
+	case s.Type == "":
 		return r.whatever(c.rec, id)
 	}
 	var views []view
@@ -90,6 +96,18 @@ func (r *Resolver) instances(c call, s shape, id leaf) []view {
 		}
 	}
 	if s.Parent != "" && len(s.Match) == 0 && s.Tuple == "" && several(views) {
+		return nil
+	}
+	return views
+}
+
+// alone is the only instance of the shape's type in the record's account and region: see shape.Alone.
+func (r *Resolver) alone(c call, s shape) []view {
+	var views []view
+	for _, candidate := range r.inventory.OfType(c.rec.Account(), c.rec.Region, s.Type) {
+		views = append(views, r.view(candidate, c.rec.EventTime))
+	}
+	if several(views) {
 		return nil
 	}
 	return views

@@ -69,6 +69,9 @@ type shape struct {
 	// Parent is the attribute that holds the identifier, for members of the resource the call names; "" means the
 	// instance is that resource itself. Of several members, which only Match can tell apart, none is meant.
 	Parent string `json:"parent,omitzero"`
+	// Alone says that the instance is the only one of its type in the record's account and region, both of which the state
+	// must tell; the request names none.
+	Alone bool `json:"alone,omitzero"`
 	// Match has attributes that must say what the request says at the first of the places that holds something, in any
 	// spelling; of several texts there, one of them. Where the request says nothing, the attribute must say nothing, and one
 	// of all must be said.

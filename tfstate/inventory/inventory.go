@@ -322,6 +322,33 @@ func (v *Inventory) SameType(state, typ string) []*tfstate.Instance {
 	return all
 }
 
+// OfType gives the managed current instances of one type that are known to be in an account and a region, by state and
+// address: for what an account has one of in each region, which no identifier names.
+func (v *Inventory) OfType(account, region, typ string) []Candidate {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	var all []Candidate
+	for _, uri := range slices.Sorted(maps.Keys(v.states)) {
+		s := v.states[uri].newest()
+		if s == nil {
+			continue
+		}
+		for _, i := range s.all {
+			if i.Address.Type != typ || i.Address.Data || i.Address.Deposed != "" {
+				continue
+			}
+			c := Candidate{State: uri, Instance: i, Current: true}
+			if c.Account, c.Region = placeOf(i); c.Account == "" {
+				c.Account = s.accounts[i.Provider]
+			}
+			if c.Account != "" && c.Account == account && c.Region != "" && c.Region == region {
+				all = append(all, c)
+			}
+		}
+	}
+	return all
+}
+
 // States lists every state heard of, by URI.
 func (v *Inventory) States() []Info {
 	v.mu.RLock()

@@ -492,3 +492,31 @@ func TestAPlaceThatFillsIsNoState(t *testing.T) {
 		t.Errorf("got %+v", states)
 	}
 }
+
+// TestOfType: an instance counts where its account and region are both known, and only the newest serial's.
+func TestOfType(t *testing.T) {
+	v := inventory.New(inventory.Options{})
+	give(t, v, uri, minute(0), state("l", 1, resource{typ: "aws_vpc", name: "gone", attributes: `{"arn":"arn:aws:ec2:eu-west-1:111111111111:vpc/g","id":"g"}`}))
+	give(t, v, uri, minute(1), state("l", 2,
+		resource{typ: "aws_vpc", name: "ours", attributes: `{"arn":"arn:aws:ec2:eu-west-1:111111111111:vpc/x","id":"x"}`},
+		resource{typ: "aws_vpc", name: "by_provider", attributes: `{"id":"y","region":"eu-west-1"}`},
+		resource{typ: "aws_vpc", name: "no_region", attributes: `{"id":"z"}`},
+		resource{typ: "aws_vpc", name: "no_account", provider: ".other", attributes: `{"id":"u","region":"eu-west-1"}`},
+		resource{typ: "aws_vpc", name: "read", data: true, attributes: `{"arn":"arn:aws:ec2:eu-west-1:111111111111:vpc/d","id":"d"}`},
+		resource{typ: "aws_eip", name: "other", attributes: `{"id":"e","region":"eu-west-1"}`},
+	))
+	for asked, want := range map[[2]string][]string{
+		{"111111111111", "eu-west-1"}: {"aws_vpc.by_provider", "aws_vpc.ours"},
+		{"111111111111", "us-east-1"}: nil,
+		{"222222222222", "eu-west-1"}: nil,
+		{"", ""}:                      nil,
+	} {
+		var got []string
+		for _, c := range v.OfType(asked[0], asked[1], "aws_vpc") {
+			got = append(got, c.Instance.Address.String())
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%v (-want +got):\n%s", asked, d)
+		}
+	}
+}
