@@ -48,6 +48,11 @@ func (c call) at(place string) []jsontext.Value {
 	switch place {
 	case "account":
 		return []jsontext.Value{quote(c.rec.Account())}
+	case "invokedBy":
+		if c.rec.User.InvokedBy == "" {
+			return nil
+		}
+		return []jsontext.Value{quote(c.rec.User.InvokedBy)}
 	case "resources":
 		var arns []jsontext.Value
 		for _, res := range c.rec.Resources {
@@ -60,6 +65,9 @@ func (c call) at(place string) []jsontext.Value {
 	}
 	if rest, ok := strings.CutPrefix(place, "response:"); ok {
 		return at(c.response, rest)
+	}
+	if rest, ok := strings.CutPrefix(place, "additional:"); ok {
+		return at(c.rec.Additional, rest)
 	}
 	return at(c.request, place)
 }
@@ -169,20 +177,20 @@ func spellings(id string) []string {
 }
 
 // elsewhere reports an identifier of another account or region than the instance's: an ARN, a queue's URL, a function with
-// its account before it. What each account has one of is elsewhere while the instance's account is not known.
-func elsewhere(id leaf, c inventory.Candidate) bool {
+// its account before it. What each account has one of is elsewhere while either account is not known.
+func (c call) elsewhere(id leaf, found inventory.Candidate) bool {
 	differ := func(said, is string) bool { return said != "" && is != "" && said != is }
 	if id.name == constantPlace {
-		return c.Account == ""
+		return found.Account == "" || c.rec.Account() == ""
 	}
 	if m := owned.FindStringSubmatch(id.text); m != nil {
-		return differ(m[1]+m[2], c.Account)
+		return differ(m[1]+m[2], found.Account)
 	}
 	parts := strings.SplitN(id.text, ":", 6)
 	if len(parts) < 6 || parts[0] != "arn" {
 		return false
 	}
-	return differ(parts[3], c.Region) || differ(parts[4], c.Account) && parts[4] != "aws"
+	return differ(parts[3], found.Region) || differ(parts[4], found.Account) && parts[4] != "aws"
 }
 
 // owned finds the account in a queue's URL, and in a function's name.

@@ -20,6 +20,11 @@ func (r *Resolver) byEntry(rec *trail.Record, e entry) []Target {
 	}
 	c := newCall(rec)
 	ids := c.first(e.ID)
+	for i := range ids {
+		if e.Lower {
+			ids[i].text = strings.ToLower(ids[i].text)
+		}
+	}
 	switch {
 	case len(e.Shapes) == 0:
 		return r.touched(rec, ids)
@@ -86,7 +91,7 @@ func (r *Resolver) instances(c call, s shape, id leaf) []view {
 	for _, spelled := range spellings(id.text) {
 		for _, candidate := range r.inventory.Lookup(c.rec.Account(), c.rec.Region, spelled) {
 			k := instance{candidate.State, candidate.Instance.Address}
-			if !s.means(candidate) || seen[k] || elsewhere(id, candidate) || !c.matches(candidate.Instance, s.Match) {
+			if !s.means(candidate) || seen[k] || c.elsewhere(id, candidate) || !c.matches(candidate.Instance, s.Match) {
 				continue
 			}
 			seen[k] = true
@@ -200,7 +205,7 @@ func (c call) untold(e entry, s shape, v view) bool {
 
 // assign is what one assignment changes; given is false where the request does not speak of it.
 func (v view) assign(c call, set assignment) (a Attribute, given bool) {
-	a = Attribute{Path: tfstate.Path(set.Attribute)}
+	a = Attribute{Path: tfstate.Path(set.Attribute), Sensitive: set.Secret}
 	a.Old, a.OldKnown = v.old(a.Path)
 	if set.From == "" {
 		a.New, a.NewKnown = likeOld(a.Old, constant(set.Value)), set.Value != ""

@@ -28,8 +28,9 @@ type document struct {
 //
 // It speaks of places in the call: names of members from the outside in, separated by dots. Lists on the way are entered, a
 // name's first letter may have either case, and the object that EC2 wraps some requests in (<Event>Request) does not count.
-// "response:" before a place means responseElements, the place "account" is the record's account, "resources" the ARNs of the
-// record's resources, and "=x" the text x itself, for what each account has one of.
+// "response:" and "additional:" before a place mean responseElements and additionalEventData. The place "account" is the
+// record's account, "resources" are the ARNs of its resources, "invokedBy" is the service that called for somebody, and "=x"
+// is the text x itself, for what each account has one of.
 type entry struct {
 	Source string `json:"source"` // eventSource
 	Event  string `json:"event"`  // the API operation, without version suffix
@@ -39,6 +40,8 @@ type entry struct {
 	Nothing bool `json:"nothing,omitzero"`
 	// ID has the places that identify the resource, in any spelling: see spellings. The first that holds something counts.
 	ID []string `json:"id,omitzero"`
+	// Lower says that the service keeps identifiers in lower case, however a request writes them.
+	Lower bool `json:"lower,omitzero"`
 	// Shared says that each of several resources named takes the same values. Without it, values are told only where the
 	// call names one.
 	Shared bool `json:"shared,omitzero"`
@@ -102,6 +105,8 @@ type assignment struct {
 	// as a whole, by default the one around From.
 	Default string `json:"default,omitzero"`
 	Whole   string `json:"whole,omitzero"`
+	// Secret says that the value is redacted even where the state does not mark it as sensitive.
+	Secret bool `json:"secret,omitzero"`
 	// Same maps other spellings of the value to the one Terraform keeps; None are values that mean none where the state has
 	// none.
 	Same map[string]string `json:"same,omitzero"`

@@ -3,6 +3,7 @@ package trailmap_test
 import (
 	"bufio"
 	"compress/gzip"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -91,6 +92,14 @@ func TestAttributesAreTheProviders(t *testing.T) {
 						t.Errorf("%s: %s: %s has no attribute %q", path, e["event"], typ, name)
 					}
 				}
+				for _, block := range blocks(shape) {
+					within := func(path string) bool {
+						return strings.HasPrefix(path, block[0]+".") && strings.HasSuffix(path, "."+block[1])
+					}
+					if !slices.ContainsFunc(slices.Collect(maps.Keys(attributes)), within) {
+						t.Errorf("%s: %s: %s has no attribute %q within %q", path, e["event"], typ, block[1], block[0])
+					}
+				}
 			}
 		}
 	}
@@ -130,6 +139,20 @@ func named(shape map[string]any) []string {
 		}
 	}
 	return names
+}
+
+// blocks are the attributes that a shape speaks of within blocks, each with the block's name before it.
+func blocks(shape map[string]any) [][2]string {
+	var all [][2]string
+	set, _ := shape["set"].([]any)
+	for _, assignment := range set {
+		members := assignment.(map[string]any)
+		within, _ := members["blocks"].(map[string]any)
+		for _, attribute := range within {
+			all = append(all, [2]string{members["attribute"].(string), attribute.(string)})
+		}
+	}
+	return all
 }
 
 // providerSchema has the provider's types and attribute paths, nil where the table is not at hand. The inline rules of

@@ -71,7 +71,7 @@ func (v view) keys(c call, set assignment) []Attribute {
 		values = []jsontext.Value{constant(set.Value)}
 	}
 	if slices.ContainsFunc(values, hidden) { // all of it is
-		a := Attribute{Path: tfstate.Path(set.Attribute)}
+		a := Attribute{Path: tfstate.Path(set.Attribute), Sensitive: set.Secret}
 		a.Old, a.OldKnown = v.old(a.Path)
 		return []Attribute{a}
 	}
@@ -115,12 +115,12 @@ func (set assignment) cleared(c call) bool { return set.Whole != "" && len(c.at(
 
 // key is a key's attribute with its old value: in the map itself, else in the one that has further keys.
 func (v view) key(set assignment, key string) Attribute {
-	a := Attribute{Path: tfstate.Path(set.Attribute).Member(key), strict: true}
+	a := Attribute{Path: tfstate.Path(set.Attribute).Member(key), Sensitive: set.Secret, strict: true}
 	a.Old, a.OldKnown = v.old(a.Path)
 	if set.All == "" || !a.OldKnown || a.Old != nil {
 		return a
 	}
-	further := Attribute{Path: tfstate.Path(set.All).Member(key), strict: true}
+	further := Attribute{Path: tfstate.Path(set.All).Member(key), Sensitive: set.Secret, strict: true}
 	if further.Old, further.OldKnown = v.old(further.Path); further.OldKnown && further.Old != nil {
 		return further
 	}

@@ -178,7 +178,7 @@ func (r *Resolver) finish(v view, t Target, attributes []Attribute) Target {
 		if !a.OldKnown || !a.NewKnown {
 			precision = Partial
 		}
-		if t.Instance.IsSensitive(a.Path) || v.before != nil && v.before.IsSensitive(a.Path) {
+		if a.Sensitive || t.Instance.IsSensitive(a.Path) || v.before != nil && v.before.IsSensitive(a.Path) {
 			a.Sensitive = true
 			a.Old, a.New = r.redact(a.Old), r.redact(a.New)
 		}
