@@ -34,7 +34,6 @@ func run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 		return err
 	}
 	own := log.With("component", "bridge") // the stages set their own
-	redactor := tfstate.NewRedactor(key)
 	registry := prometheus.NewRegistry()
 	checks := map[string]serve.Check{}
 
@@ -61,6 +60,7 @@ func run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 			err = closed
 		}
 	}()
+	redactor := tfstate.NewRedactor(key).Keeping(book.Key())
 	running := newStages(ctx, own)
 	defer func() { // a start that went wrong half-way stops what runs already, before the journal closes
 		running.fail(context.Canceled)
@@ -116,7 +116,7 @@ func run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 	// States into the inventory, and their serials on to correlate.
 	var judge *correlate.Correlator
 	states := inventory.New(inventory.Options{
-		History: c.History, Redactor: redactor, Log: log,
+		History: c.History, Redactor: redactor, Log: log, Past: correlate.Past(book),
 		OnSerial: func(s inventory.Serial) { judge.Serial(running.ctx, s) },
 	})
 	checks["states"] = stateCheck(states)

@@ -173,6 +173,54 @@ func (r *Redactor) Alike(stored, read *Instance) bool {
 		r.Equal(stored.Attributes, read.Attributes)
 }
 
+// Reveal is a stored instance with the values in the place of its hashes that read still has in the same places; nil if
+// there is none. It is read itself if nothing differs between them.
+func (r *Redactor) Reveal(stored, read *Instance) *Instance {
+	attributes := r.appendRevealed(nil, stored.Attributes, read.Attributes)
+	if bytes.Equal(attributes, stored.Attributes) {
+		return nil
+	}
+	i := *stored
+	i.Attributes, i.Hash = attributes, xxhash.Sum64(attributes)
+	i.hashProvider()
+	if i.Address == read.Address && i.Hash == read.Hash && i.SchemaVersion == read.SchemaVersion && slices.Equal(i.Sensitive, read.Sensitive) {
+		return read
+	}
+	return &i
+}
+
+// appendRevealed appends stored with values of read in the place of hashes.
+func (r *Redactor) appendRevealed(to, stored, read jsontext.Value) jsontext.Value {
+	switch {
+	case read == nil || !HasKept(stored):
+		return append(to, stored...)
+	case Kept(stored):
+		if keptBy(stored) == r.id && r.Equal(stored, read) {
+			return append(to, read...)
+		}
+		return append(to, stored...)
+	case stored.Kind() == '{':
+		to = append(to, '{')
+		object(stored, func(quoted, value jsontext.Value) bool {
+			now, _ := get(read, []step{{textOf(quoted), -1}})
+			to = append(append(to, quoted...), ':')
+			to = append(r.appendRevealed(to, value, now), ',')
+			return true
+		})
+		return closed(to, '}')
+	case stored.Kind() == '[':
+		now, n := elementsOf(read), 0
+		to = append(to, '[')
+		array(stored, func(value jsontext.Value) bool {
+			to = append(r.appendRevealed(to, value, at(now, n)), ',')
+			n++
+			return true
+		})
+		return closed(to, ']')
+	}
+	return append(to, stored...)
+}
+
 // marks are the paths of sensitive values, seen from a value: one without steps left is over all of it.
 type marks [][]step
 

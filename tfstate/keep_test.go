@@ -127,6 +127,29 @@ func TestOtherKey(t *testing.T) {
 	}
 }
 
+// TestReveal: what is read shows the values that it has in common with what was stored, and no others.
+func TestReveal(t *testing.T) {
+	red := keeping("", "own key")
+	i := only(t, marked)
+	stored := again(t, red, i)
+	if got := red.Reveal(stored, i); got != i {
+		t.Errorf("of the same: %s", got.Attributes)
+	}
+	next := only(t, strings.NewReplacer("hunter2", "hunter3", `"db-1"`, `"db-9"`).Replace(marked))
+	got := red.Reveal(stored, next)
+	for path, want := range map[tfstate.Path]string{"port": "5432", "env.A": `"one"`, "list[1]": `"s3cret"`, "set[0].x": `"deep"`, "id": `"db-1"`} {
+		if v, _ := got.Get(path); string(v) != want {
+			t.Errorf("%s: %s, want %s", path, v, want)
+		}
+	}
+	if v, _ := got.Get("password"); !tfstate.Kept(v) {
+		t.Errorf("password: %s", v)
+	}
+	if red.Reveal(i, next) != nil || keeping("", "another").Reveal(stored, i) != nil {
+		t.Error("revealed without a hash, or under another key")
+	}
+}
+
 // TestValueOfStored: a stored hash is shown as the value's own.
 func TestValueOfStored(t *testing.T) {
 	i := only(t, marked)

@@ -9,7 +9,7 @@
 // user agent says Terraform and a refused call are told on the topic events; what no state explains is counted as a
 // blind spot by event.
 //
-// Start reading at Run; verdict.go judges one record, serial.go tells one serial.
+// Start reading at Run; verdict.go judges one record, serial.go tells one serial, history.go stores it.
 package correlate
 
 import (
@@ -69,6 +69,9 @@ func New(j *journal.Journal, inv *inventory.Inventory, resolver *trailmap.Resolv
 		close(open)
 		o.Ready = open
 	}
+	if o.Metrics != nil {
+		o.Metrics.MustRegister(states{inv})
+	}
 	serials := make(chan inventory.Serial, serialQueue)
 	return &Correlator{
 		journal: j, inventory: inv, resolver: resolver, log: o.Log.With("component", "correlate"),
@@ -105,7 +108,9 @@ func (c *Correlator) Run(ctx context.Context) error {
 			err = c.tell(ctx, s)
 		case <-ready:
 			ready, arrived = nil, c.journal.Arrived()
-			err = c.alerts(ctx) // what an earlier run left in the inbox
+			if err = c.keepHistories(ctx); err == nil {
+				err = c.alerts(ctx) // what an earlier run left in the inbox
+			}
 		case <-arrived:
 			err = c.alerts(ctx)
 		case <-tick.C:
@@ -154,12 +159,17 @@ func (c *Correlator) alerts(ctx context.Context) error {
 // commitAgain is the pause between tries of a commit.
 const commitAgain = time.Second
 
-// commit tries until the journal takes it, as the intakes do: a full disk or a lock held by a backup must not end the
-// bridge, whose alerts nobody sends again. Once ctx has ended there is one last try.
+// commit stores what was judged: see again. Nobody sends the bridge its alerts again.
 func (c *Correlator) commit(ctx context.Context, commit journal.Commit) error {
+	return c.again(ctx, func(ctx context.Context) error { return c.journal.Commit(ctx, commit) })
+}
+
+// again tries until the journal takes what it is given, as the intakes do: a full disk or a lock held by a backup must not
+// end the bridge. Once ctx has ended there is one last try.
+func (c *Correlator) again(ctx context.Context, give func(context.Context) error) error {
 	for {
 		last := ctx.Err() != nil
-		err := c.journal.Commit(context.WithoutCancel(ctx), commit)
+		err := give(context.WithoutCancel(ctx))
 		if last || !journal.Temporary(err) {
 			return err
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/tfdrift/tfdrift-falco/bridge/journal"
 	"github.com/tfdrift/tfdrift-falco/bridge/wire"
 	"github.com/tfdrift/tfdrift-falco/plugin/trailmap"
+	"github.com/tfdrift/tfdrift-falco/tfstate"
 	"github.com/tfdrift/tfdrift-falco/tfstate/inventory"
 	"github.com/tfdrift/tfdrift-falco/tfstate/source"
 )
@@ -45,8 +46,11 @@ func newStage(t *testing.T, dir string) *stage {
 	}
 	s := &stage{t: t, journal: book, ready: make(chan struct{})}
 	ctx, stop := context.WithCancel(context.Background())
-	s.states = inventory.New(inventory.Options{OnSerial: func(n inventory.Serial) { s.judge.Serial(ctx, n) }})
-	resolver, err := trailmap.New(s.states, nil)
+	red := tfstate.NewRedactor(nil).Keeping(book.Key())
+	s.states = inventory.New(inventory.Options{
+		Redactor: red, Past: correlate.Past(book), OnSerial: func(n inventory.Serial) { s.judge.Serial(ctx, n) },
+	})
+	resolver, err := trailmap.New(s.states, red)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,12 +71,15 @@ func newStage(t *testing.T, dir string) *stage {
 
 func (s *stage) state(text string, at time.Time) {
 	s.t.Helper()
-	err := s.states.Version(s.t.Context(), source.Version{URI: "test://a", Written: at, Open: func(context.Context) (io.ReadCloser, error) {
-		return io.NopCloser(strings.NewReader(text)), nil
-	}})
-	if err != nil {
+	if err := s.states.Version(s.t.Context(), content(text, at)); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+func content(text string, written time.Time) source.Version {
+	return source.Version{URI: "test://a", Written: written, Open: func(context.Context) (io.ReadCloser, error) {
+		return io.NopCloser(strings.NewReader(text)), nil
+	}}
 }
 
 // put stores alerts and waits until the inbox is worked off.

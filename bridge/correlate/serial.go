@@ -13,7 +13,8 @@ import (
 	"github.com/tfdrift/tfdrift-falco/tfstate/inventory"
 )
 
-// tell journals one serial: the state's row, and a message for every instance that changed and every finding.
+// tell journals one serial: the state's row, a message for every instance that changed and every finding, and what is
+// kept of it for later. A serial that was told before the bridge started again has a row only.
 func (c *Correlator) tell(ctx context.Context, s inventory.Serial) error {
 	commit := journal.Commit{States: []wire.State{{
 		URI: s.State, Serial: s.Serial, Lineage: s.Lineage, Terraform: s.Terraform, Resources: int64(s.Instances),
@@ -26,10 +27,23 @@ func (c *Correlator) tell(ctx context.Context, s inventory.Serial) error {
 	for _, ch := range s.Changes {
 		commit.Messages = append(commit.Messages, stateMessage(s, change(ch)))
 	}
-	c.metrics.serials.Inc()
-	c.log.Info("serial read", "state", s.State, "serial", s.Serial, "previous", s.Previous, "first", s.First,
+	if !s.Again {
+		c.metrics.serials.Inc()
+	}
+	c.log.Info("serial read", "state", s.State, "serial", s.Serial, "previous", s.Previous, "first", s.First, "again", s.Again,
 		"instances", s.Instances, "changes", len(s.Changes))
-	return c.commit(ctx, commit) // nobody hands it over again
+	if s.Keep == nil {
+		return c.commit(ctx, commit) // nobody hands it over again
+	}
+	kept, err := c.snapshot(ctx, s.Keep)
+	if err != nil {
+		return err
+	}
+	commit.Snapshots = []journal.Snapshot{kept}
+	if err := c.commit(ctx, commit); err != nil {
+		return err
+	}
+	return c.again(ctx, func(ctx context.Context) error { return c.journal.PruneHistory(ctx, s.State) })
 }
 
 func stateMessage(s inventory.Serial, p wire.StateChange) wire.Message {

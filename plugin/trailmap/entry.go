@@ -207,6 +207,7 @@ func (c call) untold(e entry, s shape, v view) bool {
 func (v view) assign(c call, set assignment) (a Attribute, given bool) {
 	a = Attribute{Path: tfstate.Path(set.Attribute), Sensitive: set.Secret}
 	a.Old, a.OldKnown = v.old(a.Path)
+	a.spelled = set.As != asPlain || len(set.Same)+len(set.None) > 0
 	if set.From == "" {
 		a.New, a.NewKnown = likeOld(a.Old, constant(set.Value)), set.Value != ""
 		return a, true

@@ -87,7 +87,7 @@ func (v view) keys(c call, set assignment) []Attribute {
 			if p.value == nil || p.value.Kind() == 'n' {
 				a.New = quote("") // a key without a value has the empty one
 			}
-		case p.value == nil || a.OldKnown && tfstate.Equal(a.Old, p.value):
+		case p.value == nil || a.OldKnown && v.redactor.Equal(a.Old, p.value):
 			a.NewKnown = true
 		case a.OldKnown: // a key with another value stays
 			a.New, a.NewKnown = a.Old, true
@@ -134,7 +134,7 @@ func (v view) had(set assignment) []string {
 		if attribute == "" {
 			continue
 		}
-		old, _ := v.old(tfstate.Path(attribute))
+		old, _ := v.stood(tfstate.Path(attribute))
 		trail.Members(old, func(name []byte, _ jsontext.Value) { all[string(name)] = true })
 	}
 	return slices.Sorted(maps.Keys(all))

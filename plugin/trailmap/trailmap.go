@@ -68,6 +68,8 @@ type Attribute struct {
 	Member string
 	// strict says that the empty text and an absent value are not the same, as for the keys of a map.
 	strict bool
+	// spelled says that the values may be the same although their texts differ.
+	spelled bool
 }
 
 // Resolver resolves records against one inventory.
@@ -101,6 +103,7 @@ func (r *Resolver) Resolve(rec *trail.Record) Resolution {
 // view is one instance as two moments show it: just before the event, and as it may have been within the second of the
 // event, which CloudTrail does not tell apart.
 type view struct {
+	redactor  *tfstate.Redactor
 	candidate inventory.Candidate
 	snapshot  inventory.Snapshot
 	before    *tfstate.Instance // nil where no snapshot is older than the event, or that snapshot lacks the instance
@@ -110,10 +113,10 @@ type view struct {
 }
 
 func (r *Resolver) view(c inventory.Candidate, at time.Time) view {
-	v := view{candidate: c}
+	v := view{redactor: r.redactor, candidate: c}
 	var known bool
 	v.before, v.snapshot, known = r.inventory.At(c.State, c.Instance.Address, at)
-	if known = known && sameThing(v.before, c.Instance); !known {
+	if known = known && v.redactor.SameID(v.before, c.Instance); !known {
 		v.before = nil
 		v.absent = !v.snapshot.Written.IsZero()
 		if !v.absent {
@@ -123,14 +126,11 @@ func (r *Resolver) view(c inventory.Candidate, at time.Time) view {
 		}
 	}
 	v.within, _, known = r.inventory.At(c.State, c.Instance.Address, at.Add(time.Second))
-	if !known || !sameThing(v.within, c.Instance) {
+	if !known || !v.redactor.SameID(v.within, c.Instance) {
 		v.within = v.before
 	}
 	return v
 }
-
-// sameThing tells a resource from the one that took its address.
-func sameThing(a, b *tfstate.Instance) bool { return a.ID() == b.ID() }
 
 // gone is how sure it is that a deletion took what the state has: without an older snapshot it may have been made anew.
 func (v view) gone() Precision {
@@ -146,6 +146,14 @@ func (v view) stale() bool { return v.absent && !v.candidate.Current }
 // old is the attribute's value before the event. It is not known without a snapshot, or when the state was written anew
 // within the event's second with another value. An attribute the snapshot does not have is known to be absent.
 func (v view) old(p tfstate.Path) (value jsontext.Value, known bool) {
+	if value, known = v.stood(p); !v.usable(value) {
+		return nil, false
+	}
+	return value, known
+}
+
+// stood is old, with hashes that may stand within a list or object.
+func (v view) stood(p tfstate.Path) (value jsontext.Value, known bool) {
 	if v.before == nil {
 		return nil, false
 	}
@@ -154,7 +162,7 @@ func (v view) old(p tfstate.Path) (value jsontext.Value, known bool) {
 		return nil, false
 	}
 	if v.within != v.before {
-		if later, _ := v.within.Get(p); !tfstate.Equal(value, later) {
+		if later, _ := v.within.Get(p); !v.redactor.Equal(value, later) {
 			return nil, false
 		}
 	}
@@ -169,6 +177,7 @@ func (v view) target() Target {
 func (r *Resolver) finish(v view, t Target, attributes []Attribute) Target {
 	precision := Exact
 	for _, a := range attributes {
+		a = r.compareHashed(a)
 		if a.OldKnown && a.NewKnown && !a.strict && a.Member == "" && blank(a.Old) && blank(a.New) {
 			continue
 		}
@@ -178,7 +187,7 @@ func (r *Resolver) finish(v view, t Target, attributes []Attribute) Target {
 		if !a.OldKnown || !a.NewKnown {
 			precision = Partial
 		}
-		if a.Sensitive || t.Instance.IsSensitive(a.Path) || v.before != nil && v.before.IsSensitive(a.Path) {
+		if a.Sensitive || t.Instance.IsSensitive(a.Path) || v.before != nil && v.before.IsSensitive(a.Path) || tfstate.HasKept(a.Old) {
 			a.Sensitive = true
 			a.Old, a.New = r.redact(a.Old), r.redact(a.New)
 		}

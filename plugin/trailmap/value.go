@@ -7,6 +7,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/tfdrift/tfdrift-falco/plugin/trail"
+	"github.com/tfdrift/tfdrift-falco/tfstate"
 )
 
 // elements are the elements of a list; any other value but null is its own only one, because CloudTrail writes a list of
@@ -103,7 +104,7 @@ func hidden(v jsontext.Value) bool {
 // likeOld spells a scalar as the state spells the old one, where both mean the same kind of thing: CloudTrail quotes
 // numbers and booleans now and then, and some attributes keep them as texts.
 func likeOld(old, value jsontext.Value) jsontext.Value {
-	if old == nil || !isScalar(old) || !isScalar(value) || old.Kind() == value.Kind() {
+	if old == nil || tfstate.Kept(old) || !isScalar(old) || !isScalar(value) || old.Kind() == value.Kind() {
 		return value
 	}
 	if old.Kind() == '"' {

@@ -10,7 +10,7 @@ import (
 	"github.com/tfdrift/tfdrift-falco/tfstate"
 )
 
-// snapshot is one content. Once it is in a history, only reveal changes it.
+// snapshot is one content. Once it is in a history, only replace changes it.
 type snapshot struct {
 	Snapshot
 	n         int64 // from 1, growing by one within a state, whatever its serials do
@@ -67,7 +67,9 @@ type history struct {
 	uri       string
 	read      time.Time
 	fault     error
-	unread    bool // known from what was stored alone; telling guards it too
+	hashed    []*tfstate.Instance // with hashes in the place of values; telling guards it
+	stored    int64               // the newest snapshot that was stored and not read
+	unread    bool                // known from what was stored alone; telling guards it too
 	snapshots []*snapshot
 	accounts  map[string]string // of the newest snapshot
 	// aged are the instances that the index has although the newest snapshot lacks them, with the last that has them.
@@ -108,6 +110,9 @@ func (v *Inventory) swap(next *snapshot, replace bool) {
 	}
 	h.read, h.fault, h.unread, h.accounts = time.Now(), nil, false, next.accounts
 	h.snapshots = append(p.kept, next)
+	if h.snapshots[0].n > h.stored {
+		h.hashed = nil // forgotten
+	}
 }
 
 // plan is what a new snapshot changes: the older ones that stay, and instances with what the index has them under.

@@ -116,17 +116,17 @@ func (v *Inventory) Version(ctx context.Context, content source.Version) error {
 	if err := v.remember(ctx, content.URI); err != nil {
 		return err
 	}
-	next, revealed, err := v.parse(ctx, content)
+	next, err := v.parse(ctx, content)
 	if err != nil {
 		return err
 	}
 	v.telling.Lock()
 	defer v.telling.Unlock()
-	v.reveal(content.URI, revealed)
 	v.mu.RLock()
 	h := v.states[content.URI]
 	before := h.newest()
 	v.mu.RUnlock()
+	v.reveal(h, next)
 	told := Serial{
 		State: next.State, Lineage: next.Lineage, Terraform: next.terraform, Serial: next.Serial,
 		First: before == nil, Instances: len(next.all),
@@ -184,13 +184,12 @@ func (v *Inventory) touched(h *history, before, next *snapshot) (keep *Keep, fir
 	return nil, first
 }
 
-// parse reads a content. Instances that did not change are those of the newest snapshot; revealed are the newest's that
-// stood for what was stored.
-func (v *Inventory) parse(ctx context.Context, content source.Version) (s *snapshot, revealed map[*tfstate.Instance]*tfstate.Instance, err error) {
+// parse reads a content. Instances that did not change are those of the newest snapshot.
+func (v *Inventory) parse(ctx context.Context, content source.Version) (s *snapshot, err error) {
 	start := time.Now()
 	r, err := content.Open(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read state %q: %w", content.URI, err)
+		return nil, fmt.Errorf("read state %q: %w", content.URI, err)
 	}
 	count := &counter{Reader: r}
 	defer func() {
@@ -203,20 +202,19 @@ func (v *Inventory) parse(ctx context.Context, content source.Version) (s *snaps
 		before = newest.all
 	}
 	v.mu.RUnlock()
-	revealed = map[*tfstate.Instance]*tfstate.Instance{}
 	s = &snapshot{Snapshot: Snapshot{State: content.URI, Written: content.Written.UTC()}}
 	s.all = make([]*tfstate.Instance, 0, len(before))
 	header, err := tfstate.Read(count, func(i *tfstate.Instance) error {
-		s.all = append(s.all, v.shared(before, i, revealed))
+		s.all = append(s.all, shared(before, i))
 		return ctx.Err()
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("read state %q: %w", content.URI, err)
+		return nil, fmt.Errorf("read state %q: %w", content.URI, err)
 	}
 	s.Serial, s.Lineage, s.terraform = header.Serial, header.Lineage, header.TerraformVersion
 	s.sort()
 	s.finish()
-	return s, revealed, nil
+	return s, nil
 }
 
 func findings(before, next *snapshot) []Finding {

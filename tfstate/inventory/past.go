@@ -127,6 +127,7 @@ func (v *Inventory) remember(ctx context.Context, state string) error {
 	defer v.mu.Unlock()
 	if h := v.states[state]; h != nil {
 		h.read, h.unread = time.Time{}, true
+		h.hashed, h.stored = hashed(snapshots), h.newest().n
 	}
 	return nil
 }
@@ -156,6 +157,23 @@ func (v *Inventory) revive(ctx context.Context, state string) ([]*snapshot, erro
 	}
 	all[len(all)-1].finish()
 	return all, nil
+}
+
+// hashed are the instances, each once, that have hashes in the place of values.
+func hashed(snapshots []*snapshot) []*tfstate.Instance {
+	seen := map[*tfstate.Instance]bool{}
+	var all []*tfstate.Instance
+	for _, s := range snapshots {
+		for _, i := range s.all {
+			if len(i.Sensitive) > 0 && !seen[i] && tfstate.HasKept(i.Attributes) {
+				all = append(all, i)
+			}
+			if len(i.Sensitive) > 0 {
+				seen[i] = true
+			}
+		}
+	}
+	return all
 }
 
 func revived(state string, one Head) (*snapshot, int, error) {
@@ -207,45 +225,66 @@ func fill(all []*snapshot, rows iter.Seq2[Row, error]) error {
 	return nil
 }
 
-// shared is the instance that before has in the place of one just read, if nothing differs, else i itself. One that before
-// has as it was stored, with hashes for values that i has, is noted: i is to stand in its place.
-func (v *Inventory) shared(before []*tfstate.Instance, i *tfstate.Instance, revealed map[*tfstate.Instance]*tfstate.Instance) *tfstate.Instance {
-	o := at(before, i.Address)
-	if o == nil || o.Provider != i.Provider || o.Tainted != i.Tainted || o.SchemaVersion != i.SchemaVersion || !slices.Equal(o.Sensitive, i.Sensitive) {
-		return i
-	}
-	if o.Hash == i.Hash {
+// shared is the instance that before has in the place of one just read, if nothing differs, else i itself.
+func shared(before []*tfstate.Instance, i *tfstate.Instance) *tfstate.Instance {
+	if o := at(before, i.Address); o != nil && o.Hash == i.Hash && o.Provider == i.Provider && o.Tainted == i.Tainted &&
+		o.SchemaVersion == i.SchemaVersion && slices.Equal(o.Sensitive, i.Sensitive) {
 		return o
-	}
-	if v.o.Past != nil && len(o.Sensitive) > 0 && v.o.Redactor.Alike(o, i) {
-		revealed[o] = i
 	}
 	return i
 }
 
-// reveal puts instances as they were read in the place of those that were stored, wherever those stand. The caller holds
+// reveal puts values in the place of hashes in what was stored of a state, where next still has them. The caller holds
 // telling.
-func (v *Inventory) reveal(state string, revealed map[*tfstate.Instance]*tfstate.Instance) {
-	if len(revealed) == 0 {
+func (v *Inventory) reveal(h *history, next *snapshot) {
+	if h == nil || len(h.hashed) == 0 {
 		return
 	}
+	revealed := map[*tfstate.Instance]*tfstate.Instance{}
+	var left []*tfstate.Instance
+	for _, o := range h.hashed {
+		n := o
+		if i := next.at(o.Address); i != nil {
+			if n = v.o.Redactor.Reveal(o, i); n == nil {
+				n = o
+			}
+		}
+		if n != o {
+			revealed[o] = n
+		}
+		if tfstate.HasKept(n.Attributes) {
+			left = append(left, n)
+		}
+	}
+	h.hashed = left
+	v.replace(h, revealed)
+}
+
+// replace puts instances in the place of others with the same address and id, in every snapshot and in the index.
+func (v *Inventory) replace(h *history, by map[*tfstate.Instance]*tfstate.Instance) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	h := v.states[state]
-	hidden := map[*tfstate.Instance][]found{}
-	for o := range revealed {
-		hidden[o] = v.index.find(o)
+	out := map[*tfstate.Instance][]found{}
+	for o, n := range by {
+		last, aged := h.aged[o]
+		current := h.newest().at(o.Address) == o
+		if !aged && !current {
+			continue // older, and the index has what came after it
+		}
+		out[o] = v.index.find(o)
+		account, region := placeOf(n)
+		v.index.add(&held{state: h, instance: n, account: account, region: region, current: current}, v.index.find(n))
+		if aged {
+			delete(h.aged, o)
+			h.aged[n] = last
+		}
 	}
-	v.index.remove(h, hidden)
-	for _, i := range revealed {
-		account, region := placeOf(i)
-		v.index.add(&held{state: h, instance: i, account: account, region: region, current: true}, v.index.find(i))
-	}
+	v.index.remove(h, out)
 	for _, s := range h.snapshots {
 		all := slices.Clone(s.all) // others may be walking the old list
-		for n, o := range all {
-			if i := revealed[o]; i != nil {
-				all[n] = i
+		for i, o := range all {
+			if n := by[o]; n != nil {
+				all[i] = n
 			}
 		}
 		s.all = all

@@ -1,0 +1,289 @@
+package correlate_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"pgregory.net/rapid"
+
+	"github.com/tfdrift/tfdrift-falco/bridge/correlate"
+	"github.com/tfdrift/tfdrift-falco/bridge/journal"
+	"github.com/tfdrift/tfdrift-falco/plugin/trailmap"
+	"github.com/tfdrift/tfdrift-falco/tfstate"
+	"github.com/tfdrift/tfdrift-falco/tfstate/inventory"
+)
+
+// at is a moment so many minutes after the first state was written.
+func at(minutes int) time.Time { return written.Add(time.Duration(minutes) * time.Minute) }
+
+// event is the call of that moment, read without Falco.
+func event(id string, when time.Time) journal.Alert {
+	text := bytes.Replace(call(id, ""), []byte("2026-11-20T10:05:00Z"), []byte(when.Format(time.RFC3339)), 1)
+	return journal.Alert{Intake: "cloudtrail", Record: text}
+}
+
+// run is one life of the bridge over the folder dir: do, and then an orderly end.
+func run(t *testing.T, dir string, do func(*stage)) {
+	t.Helper()
+	t.Run("run", func(t *testing.T) { do(newStage(t, dir)) })
+}
+
+func TestLateRecordAfterARestart(t *testing.T) {
+	dir := t.TempDir()
+	run(t, dir, func(s *stage) {
+		s.state(buckets(1, true), at(0))
+		s.state(buckets(2, false), at(10))
+		close(s.ready)
+	})
+	run(t, dir, func(s *stage) {
+		s.state(buckets(2, false), at(10))
+		close(s.ready)
+		s.put(event("late", at(5)), event("earlier", at(-5)), event("same second", at(10)))
+		s.put(event("late", at(5)))
+		want := []string{
+			"state 2 modified aws_s3_bucket_public_access_block.b", drift,
+			strings.Replace(strings.Replace(drift, "exact", "partial", 1), `"true"->`, `""->`, 1), // no snapshot is that old
+			drift, // written within the event's second: serial 1 stands, and serial 2 has what the call set
+		}
+		if d := cmp.Diff(want[:3], s.told()[:min(3, len(s.told()))]); d != "" {
+			t.Errorf("messages (-want +got):\n%s", d)
+		}
+	})
+}
+
+// TestAnyOrder: late, repeated and out of order, before and after restarts, records tell what they would have told in order.
+func TestAnyOrder(t *testing.T) {
+	const serials = 6
+	in := t.TempDir()
+	var alerts []journal.Alert
+	for n := range 2 * serials { // between the serials, and in the second of each
+		alerts = append(alerts, event(fmt.Sprint(n), at(n*5)))
+	}
+	read := func(s *stage) {
+		for n := range serials {
+			s.state(buckets(n+1, n%2 == 0), at(n*10))
+		}
+		close(s.ready)
+	}
+	drifts := func(s *stage) (all []string) {
+		for _, m := range s.told() {
+			if !strings.HasPrefix(m, "state") {
+				all = append(all, m)
+			}
+		}
+		slices.Sort(all)
+		return all
+	}
+	var want []string
+	run(t, in, func(s *stage) {
+		read(s)
+		s.put(alerts...)
+		want = drifts(s)
+	})
+	if len(want) < serials/2 {
+		t.Fatalf("told in order: %q", want)
+	}
+	rounds := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		if rounds++; rounds > 8 {
+			return // each opens files
+		}
+		dir := t.TempDir()
+		order := rapid.Permutation(append(slices.Clone(alerts), alerts[:4]...)).Draw(rt, "order")
+		run(t, dir, read)
+		for len(order) > 0 {
+			n := rapid.IntRange(1, len(order)).Draw(rt, "before the next restart")
+			run(t, dir, func(s *stage) {
+				s.state(buckets(serials, (serials-1)%2 == 0), at((serials-1)*10))
+				close(s.ready)
+				s.put(order[:n]...)
+				if order = order[n:]; len(order) == 0 {
+					if d := cmp.Diff(want, drifts(s)); d != "" {
+						rt.Errorf("(-in order +as drawn):\n%s", d)
+					}
+				}
+			})
+		}
+	})
+}
+
+func TestSerialsOverARestart(t *testing.T) {
+	dir := t.TempDir()
+	run(t, dir, func(s *stage) { s.state(buckets(1, true), at(0)) })
+	run(t, dir, func(s *stage) { s.state(buckets(1, true), at(0)) })   // unchanged
+	run(t, dir, func(s *stage) { s.state(buckets(4, false), at(10)) }) // changed while the bridge was down
+	run(t, dir, func(s *stage) { s.state(buckets(4, false), at(10)) })
+	run(t, dir, func(s *stage) { s.state(buckets(3, false), at(20)) }) // put back
+	run(t, dir, func(s *stage) {
+		s.state(strings.Replace(buckets(1, true), `"lineage":"l"`, `"lineage":"m"`, 1), at(30))
+	}) // another state
+	run(t, dir, func(s *stage) {
+		s.state(strings.Replace(buckets(1, false), `"lineage":"l"`, `"lineage":"m"`, 1), at(40))
+	}) // written past Terraform
+	run(t, dir, func(s *stage) {
+		want := []string{
+			"state 4 modified aws_s3_bucket_public_access_block.b", "state 3 serial_backwards ", "state 1 lineage_changed ",
+			"state 1 same_serial ", "state 1 modified aws_s3_bucket_public_access_block.b",
+		}
+		if d := cmp.Diff(want, s.told()); d != "" {
+			t.Errorf("messages (-want +got):\n%s", d)
+		}
+		stored, err := s.journal.States(t.Context())
+		if err != nil || len(stored) != 1 || stored[0].Lineage != "m" {
+			t.Errorf("states: %+v, %v", stored, err)
+		}
+		history, err := s.journal.History(t.Context(), "test://a")
+		if err != nil || len(history.Heads) != 2 {
+			t.Errorf("history: %d snapshots, want those of the new lineage, %v", len(history.Heads), err)
+		}
+	})
+}
+
+// TestARowSaysWhatIsNow: what could not be read before a restart and can now, unchanged, is well again.
+func TestARowSaysWhatIsNow(t *testing.T) {
+	dir := t.TempDir()
+	run(t, dir, func(s *stage) { s.state(buckets(1, true), at(0)) })
+	run(t, dir, func(s *stage) {
+		s.state(buckets(1, true), at(0))
+		close(s.ready)
+		s.put(direct(""))
+		stored, err := s.journal.States(t.Context())
+		if err != nil || len(stored) != 1 || time.Since(stored[0].Read.Time()) > time.Minute || !stored[0].Written.Time().Equal(at(0)) {
+			t.Errorf("states: %+v, %v", stored, err)
+		}
+	})
+}
+
+const policies = `{"version":4,"terraform_version":"1.11.4","serial":%d,"lineage":"l","resources":[{"mode":"managed","type":"aws_s3_bucket_policy","name":"p","provider":"p","instances":[
+ {"attributes":{"id":"logs","bucket":"logs","policy":%q},"sensitive_attributes":[[{"type":"get_attr","value":"policy"}]]}]}]}`
+
+func putPolicy(id, policy string) journal.Alert {
+	return journal.Alert{Intake: "cloudtrail", Record: fmt.Appendf(nil, `{"eventID":%q,"eventSource":"s3.amazonaws.com","eventName":"PutBucketPolicy",
+	 "eventTime":"2026-11-20T10:05:00Z","requestParameters":{"bucketName":"logs","bucketPolicy":%s}}`, id, policy)}
+}
+
+// TestSensitiveOverARestart: no secret in any file of the journal, no false change, a true one told, and an old value that
+// is known by its hash.
+func TestSensitiveOverARestart(t *testing.T) {
+	dir := t.TempDir()
+	one, two := `{"Sid":"hunter2one"}`, `{"Sid":"hunter2two"}`
+	clean := func() {
+		t.Helper()
+		files, err := filepath.Glob(filepath.Join(dir, "journal*"))
+		if err != nil || len(files) < 2 {
+			t.Fatalf("files %v, %v", files, err)
+		}
+		for _, f := range files {
+			if text, err := os.ReadFile(f); err != nil || bytes.Contains(text, []byte("hunter2")) {
+				t.Errorf("%s has a secret, or %v", f, err)
+			}
+		}
+	}
+	run(t, dir, func(s *stage) {
+		s.state(fmt.Sprintf(policies, 1, one), at(0))
+		s.state(fmt.Sprintf(policies, 2, two), at(10))
+		close(s.ready)
+		s.put(journal.Alert{Intake: "falco_http", Rule: "waits until the serials are told"})
+		clean()
+	})
+	run(t, dir, func(s *stage) { s.state(fmt.Sprintf(policies, 3, two), at(20)) }) // another serial alone
+	run(t, dir, func(s *stage) {
+		s.state(fmt.Sprintf(policies, 4, one), at(30))
+		close(s.ready)
+		s.put(journal.Alert{Intake: "falco_http", Rule: "waits until the serials are told"})
+		clean()
+		s.put(putPolicy("what it was", one), putPolicy("another", two))
+		want := []string{
+			"state 2 modified aws_s3_bucket_policy.p", "falco waits until the serials are told info", "state 4 modified aws_s3_bucket_policy.p",
+			"falco waits until the serials are told info",
+			`drift exact aws_s3_bucket_policy.p policy "(sensitive)"->"(sensitive)" by  medium`,
+		}
+		if d := cmp.Diff(want, s.told()); d != "" {
+			t.Errorf("messages (-want +got):\n%s", d)
+		}
+	})
+}
+
+// TestLargeSerial is one whose rows go ahead of it in pieces.
+func TestLargeSerial(t *testing.T) {
+	dir := t.TempDir()
+	large := func(serial int, note string) string {
+		var all []string
+		for n := range 1700 {
+			all = append(all, fmt.Sprintf(`{"mode":"managed","type":"aws_thing","name":"t%d","provider":"p","instances":[{"attributes":{"id":"%d","note":%q}}]}`, n, n, note))
+		}
+		return fmt.Sprintf(`{"version":4,"terraform_version":"1.11.4","serial":%d,"lineage":"l","resources":[%s]}`, serial, strings.Join(all, ","))
+	}
+	run(t, dir, func(s *stage) {
+		s.state(large(1, "one"), at(0))
+		s.state(large(2, "two"), at(10))
+	})
+	run(t, dir, func(s *stage) {
+		s.states.Fault("test://a", os.ErrNotExist)
+		for serial, note := range map[uint64]string{1: `"one"`, 2: `"two"`} {
+			i, snapshot, ok := s.states.At("test://a", tfstate.Address{Type: "aws_thing", Name: "t1699"}, at(int(serial)*10-5))
+			if got, _ := i.Get("note"); !ok || snapshot.Serial != serial || string(got) != note {
+				t.Errorf("serial %d: %s, %+v", serial, got, snapshot)
+			}
+		}
+	})
+}
+
+func TestFiguresOfStates(t *testing.T) {
+	book, err := journal.Open(t.Context(), t.TempDir(), journal.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = book.Close() }()
+	inv := inventory.New(inventory.Options{})
+	resolver, err := trailmap.New(inv, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := prometheus.NewPedanticRegistry()
+	correlate.New(book, inv, resolver, correlate.Options{Metrics: registry})
+	inv.Fault("file:///x", os.ErrPermission)
+	give := func(serial int, acls bool) {
+		t.Helper()
+		if err := inv.Version(t.Context(), content(buckets(serial, acls), at(serial))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	give(1, true)
+	give(2, false)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			got[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		}
+	}
+	for name, want := range map[string]float64{
+		"tfdrift_states": 2, "tfdrift_state_faults permission": 1, "tfdrift_state_faults missing": 0, "tfdrift_state_instances": 2,
+		"tfdrift_state_snapshots": 2, "tfdrift_state_reads_total": 2, "tfdrift_state_read_bytes_total": float64(len(buckets(1, true)) + len(buckets(2, false))),
+	} {
+		if v, is := got[name]; !is || v != want {
+			t.Errorf("%s: got %v, want %v", name, v, want)
+		}
+	}
+	for _, name := range []string{"tfdrift_state_identifiers", "tfdrift_state_read_seconds_total", "tfdrift_state_newest_age_seconds written", "tfdrift_state_newest_age_seconds read"} {
+		if got[name] <= 0 {
+			t.Errorf("%s: got %v", name, got[name])
+		}
+	}
+}
