@@ -61,6 +61,7 @@ func run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 		}
 	}()
 	redactor := tfstate.NewRedactor(key).Keeping(book.Key())
+	checks["journal"] = book.Status
 	running := newStages(ctx, own)
 	defer func() { // a start that went wrong half-way stops what runs already, before the journal closes
 		running.fail(context.Canceled)

@@ -50,6 +50,7 @@ type Correlator struct {
 	serials chan inventory.Serial
 	ready   <-chan struct{}
 	faults  map[string]string // what was last told of each state's fault
+	stuck   bool              // the inbox could not be read the last time
 }
 
 const (
@@ -93,12 +94,14 @@ func (c *Correlator) Serial(ctx context.Context, s inventory.Serial) {
 	}
 }
 
-// Run works until ctx ends, and then returns nil. An error is the journal's, which cannot go on.
+// Run works until ctx ends, and then returns nil. What the disk or the file refuses is tried again; an error is the
+// journal's, which cannot go on.
 func (c *Correlator) Run(ctx context.Context) error {
 	tick := time.NewTicker(faultPoll)
 	defer tick.Stop()
 	ready := c.ready
 	var arrived <-chan struct{} // nil until ready
+	var again <-chan time.Time  // nil unless the inbox could not be read
 	for {
 		var err error
 		select {
@@ -109,10 +112,12 @@ func (c *Correlator) Run(ctx context.Context) error {
 		case <-ready:
 			ready, arrived = nil, c.journal.Arrived()
 			if err = c.keepHistories(ctx); err == nil {
-				err = c.alerts(ctx) // what an earlier run left in the inbox
+				again, err = c.inbox(ctx) // what an earlier run left in the inbox
 			}
 		case <-arrived:
-			err = c.alerts(ctx)
+			again, err = c.inbox(ctx)
+		case <-again:
+			again, err = c.inbox(ctx)
 		case <-tick.C:
 			err = c.tellFaults(ctx)
 		}
@@ -120,6 +125,20 @@ func (c *Correlator) Run(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// inbox works off the inbox. A fault of the disk or the file must not end a bridge that still serves what it has: it is
+// logged, the first of a run, and again says when to try anew.
+func (c *Correlator) inbox(ctx context.Context) (again <-chan time.Time, err error) {
+	err = c.alerts(ctx)
+	temporary := journal.Temporary(err)
+	if temporary && !c.stuck {
+		c.log.Error("the journal cannot be read, tried again until it can", "error", err)
+	}
+	if c.stuck = temporary; temporary {
+		return time.After(5 * commitAgain), nil
+	}
+	return nil, err
 }
 
 func ended(ctx context.Context, err error) error {
@@ -167,13 +186,15 @@ func (c *Correlator) commit(ctx context.Context, commit journal.Commit) error {
 // again tries until the journal takes what it is given, as the intakes do: a full disk or a lock held by a backup must not
 // end the bridge. Once ctx has ended there is one last try.
 func (c *Correlator) again(ctx context.Context, give func(context.Context) error) error {
-	for {
+	for tries := 0; ; {
 		last := ctx.Err() != nil
 		err := give(context.WithoutCancel(ctx))
 		if last || !journal.Temporary(err) {
 			return err
 		}
-		c.log.Error("not journalled, tried again: make room on the disk, or end what else has the journal open", "error", err)
+		if tries++; tries == 1 {
+			c.log.Error("not journalled, tried again until it is", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(commitAgain):

@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -80,7 +81,12 @@ type Journal struct {
 	once     sync.Once
 	closeErr error
 
-	mu        sync.Mutex // held while messages are published
+	log    *slog.Logger
+	opened os.FileInfo // the file at its opening
+
+	mu        sync.Mutex     // held while messages are published
+	refused   string         // why the newest transaction was; "" when it was not
+	broken    map[int64]bool // alerts in the inbox that cannot be read
 	bounds    bounds
 	followers []func([]Stored)
 }
@@ -109,7 +115,8 @@ func Open(ctx context.Context, dir string, o Options) (*Journal, error) {
 	}
 	j := &Journal{
 		path: f.path, now: o.Now, lock: f.lock, write: f.write, read: f.read,
-		metrics: newMetrics(o.Metrics, f.path), requests: make(chan *request), arrived: make(chan struct{}, 1),
+		metrics: newMetrics(o.Metrics, f.path), log: o.Log.With("component", "journal"), opened: f.info, broken: map[int64]bool{},
+		requests: make(chan *request), arrived: make(chan struct{}, 1),
 		quit: make(chan struct{}), ended: make(chan struct{}),
 	}
 	w, err := newWriter(ctx, j, o)
@@ -133,6 +140,21 @@ func (j *Journal) Close() error {
 
 // Epoch is a random text made with the file: an id means nothing in a journal of another epoch.
 func (j *Journal) Epoch() string { return j.epoch }
+
+// Status is degraded while the disk refuses what is to be stored, or the file is no longer where it was: what is kept
+// can still be read. The reason has the way out.
+func (j *Journal) Status() wire.Check {
+	j.mu.Lock()
+	refused := j.refused
+	j.mu.Unlock()
+	if refused != "" {
+		return wire.Check{Degraded: true, Reason: refused}
+	}
+	if now, err := os.Stat(j.path); err != nil || !os.SameFile(now, j.opened) {
+		return wire.Check{Degraded: true, Reason: fmt.Sprintf("the file %q was removed or replaced: what is stored now is gone when the bridge ends: put it back, and start the bridge anew", j.path)}
+	}
+	return wire.Check{OK: true}
+}
 
 // Arrived gets a value after a Put that stored something. It holds one: who waits on it reads Pending until that is
 // empty.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -18,23 +17,45 @@ import (
 
 // Everything here reads from connections of its own, beside the writer, and sees what was committed before the call.
 
-// Pending gives the alerts behind place after that are not done, in their order, at most limit.
+// Pending gives the alerts behind place after that are not done, in their order, at most limit. One whose text is damaged is
+// left where it is, logged once, and holds up no other.
 func (j *Journal) Pending(ctx context.Context, after int64, limit int) ([]Entry, error) {
-	rows, err := j.read.QueryContext(ctx,
-		`SELECT seq, received, body FROM inbox WHERE done = 0 AND seq > ? ORDER BY seq LIMIT ?`, after, limit)
-	entries, err := collect(rows, err, func(rows *sql.Rows) (e Entry, err error) {
+	entries, err := j.pending(ctx, after, limit)
+	return entries, j.failed("read the inbox of", err)
+}
+
+func (j *Journal) pending(ctx context.Context, after int64, limit int) (entries []Entry, err error) {
+	rows, err := j.read.QueryContext(ctx, `SELECT seq, received, body FROM inbox WHERE done = 0 AND seq > ? ORDER BY seq`, after)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for len(entries) < limit && rows.Next() {
+		var e Entry
 		var millis int64
 		var body sql.RawBytes
 		if err := rows.Scan(&e.Seq, &millis, &body); err != nil {
-			return e, err
+			return nil, err
 		}
 		e.Received = time.UnixMilli(millis).UTC()
 		if e.Alert, err = decodeAlert(body); err != nil {
-			return e, fmt.Errorf("entry %d: %w", e.Seq, err)
+			j.unreadable(e.Seq, err)
+			continue
 		}
-		return e, nil
-	})
-	return entries, j.failed("read the inbox of", err)
+		entries = append(entries, e)
+	}
+	return entries, rows.Err()
+}
+
+// unreadable logs once that an alert in the inbox cannot be read.
+func (j *Journal) unreadable(seq int64, err error) {
+	j.mu.Lock()
+	known := j.broken[seq]
+	j.broken[seq] = true
+	j.mu.Unlock()
+	if !known {
+		j.log.Error("an alert in the inbox is damaged and passed over: it stays in the table inbox of the file", "file", j.path, "seq", seq, "cause", err)
+	}
 }
 
 // Told reports that a Commit named the CloudTrail event id, and that it is still kept.
@@ -229,5 +250,5 @@ func (j *Journal) failed(operation string, err error) error {
 		err = ErrClosed
 	default:
 	}
-	return fmt.Errorf("%s journal %q: %w", operation, j.path, err)
+	return explained(operation, j.path, err)
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -74,6 +75,7 @@ func unpack(v int64) wire.ID { return wire.ID{Millis: uint64(v) >> nBits, N: uin
 // file is the open database: the lock, the one writing connection and the readers.
 type file struct {
 	path              string
+	info              os.FileInfo
 	lock, write, read *sql.DB
 }
 
@@ -104,6 +106,9 @@ func openFile(ctx context.Context, dir string) (f file, err error) {
 	if err = os.MkdirAll(abs, 0o700); err != nil {
 		return f, err
 	}
+	if err = emptied(f.path); err != nil {
+		return f, err
+	}
 	lock := filepath.Join(abs, "journal.lock")
 	if err = errors.Join(create(lock), create(f.path)); err != nil {
 		return f, err
@@ -117,11 +122,24 @@ func openFile(ctx context.Context, dir string) (f file, err error) {
 	if err = prepare(ctx, f.write); err != nil {
 		return f, err
 	}
+	if f.info, err = os.Stat(f.path); err != nil {
+		return f, err
+	}
 	f.read = connect(f.path, readers, "_pragma=busy_timeout(5000)", "_pragma=query_only(ON)")
 	return f, nil
 }
 
 const readers = 4
+
+// emptied finds a journal of no bytes beside what was written behind it: SQLite would delete that without a word.
+func emptied(path string) error {
+	info, err := os.Stat(path)
+	behind, behindErr := os.Stat(path + "-wal")
+	if err == nil && behindErr == nil && info.Mode().IsRegular() && info.Size() == 0 && behind.Size() > 0 {
+		return errEmptied
+	}
+	return nil
+}
 
 // create makes an empty file that only its owner can read; SQLite would use the umask. An existing file is not opened,
 // because closing it would drop the locks that this process holds on it.
@@ -140,8 +158,13 @@ func create(path string) error {
 // -wal and -shm with the rights of the file. The group's stay: Kubernetes gives them by fsGroup.
 func closeToOthers(path string) error {
 	info, err := os.Stat(path)
-	if err != nil || info.Mode().Perm()&0o007 == 0 {
+	switch {
+	case err != nil:
 		return err
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%q: %w", path, errNoFile)
+	case info.Mode().Perm()&0o007 == 0:
+		return nil
 	}
 	return os.Chmod(path, info.Mode().Perm()&^0o007)
 }
@@ -155,13 +178,36 @@ func connect(path string, conns int, params ...string) *sql.DB {
 	return db
 }
 
-// errNewer, errForeign: what a file can be that is a database and yet not one of our journals.
+// What a file can be that is not a journal to go on with.
 var (
 	errNewer   = errors.New("written by a newer version of the bridge")
 	errForeign = errors.New("a database of another program")
+	errDamaged = errors.New("damaged")
+	errEmptied = errors.New("emptied, while journal.db-wal beside it is not")
+	errNoFile  = errors.New("no regular file")
 )
 
-// prepare checks whose the file is before it changes anything, and makes the schema in an empty one.
+// checkWithin bounds the check of a whole file at its opening, which takes about a second a GB from memory.
+const checkWithin = 10 * time.Second
+
+// check looks through the file, as far as that time allows: damage is to show now, not in the middle of the work.
+func check(ctx context.Context, db *sql.DB) error {
+	within, cancel := context.WithTimeout(ctx, checkWithin)
+	defer cancel()
+	var found string
+	err := db.QueryRowContext(within, "PRAGMA quick_check(1)").Scan(&found)
+	switch {
+	case within.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return err
+	case found != "ok":
+		return fmt.Errorf("%w: %s", errDamaged, strings.ReplaceAll(strings.TrimPrefix(found, "*** in database main ***\n"), "\n", " "))
+	}
+	return nil
+}
+
+// prepare checks whose the file is, and that it is whole, before it changes anything, and makes the schema in an empty one.
 func prepare(ctx context.Context, db *sql.DB) error {
 	var app, version, tables int
 	row := db.QueryRowContext(ctx, `SELECT (SELECT application_id FROM pragma_application_id),
@@ -174,6 +220,9 @@ func prepare(ctx context.Context, db *sql.DB) error {
 		return errForeign
 	case version > schemaVersion:
 		return fmt.Errorf("schema version %d, this bridge knows %d: %w", version, schemaVersion, errNewer)
+	}
+	if err := check(ctx, db); err != nil {
+		return err
 	}
 	if _, err := db.ExecContext(ctx, "PRAGMA journal_mode = WAL"); err != nil {
 		return err
@@ -214,43 +263,54 @@ func migrate(ctx context.Context, db *sql.DB, version int) error {
 	return tx.Commit()
 }
 
-// explain names the file and, where the user can do something, what.
-func explain(path string, err error) error {
+func explain(path string, err error) error { return explained("open", path, err) }
+
+// explained names the file and, where the user can do something, what.
+func explained(operation, path string, err error) error {
 	if hint := hint(err); hint != "" {
-		return fmt.Errorf("open journal %q: %w: %s", path, err, hint)
+		return fmt.Errorf("%s journal %q: %w: %s", operation, path, err, hint)
 	}
-	return fmt.Errorf("open journal %q: %w", path, err)
+	return fmt.Errorf("%s journal %q: %w", operation, path, err)
 }
 
-// Temporary reports an error of the disk or of a lock, which may pass: the same Put or Commit can be tried again.
+// Temporary reports an error of the disk, of the file or of a lock, which may pass or be put right: the same Put or Commit
+// can be tried again. Damage does not pass, but the bridge still serves what it can read until somebody moves the file away.
 func Temporary(err error) bool {
-	e, ok := errors.AsType[*sqlite.Error](err)
-	if !ok {
-		return false
-	}
-	switch e.Code() & 0xff {
-	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM:
+	switch code(err) {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM,
+		sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
 		return true
 	}
 	return false
 }
 
-func hint(err error) string {
-	code := 0
+// code is SQLite's for an error, 0 for one of another kind (https://www.sqlite.org/rescode.html).
+func code(err error) int {
 	if e, ok := errors.AsType[*sqlite.Error](err); ok {
-		code = e.Code() & 0xff
+		return e.Code() & 0xff
 	}
-	switch {
+	return 0
+}
+
+// hint is what to do about an error; "" where nothing is known.
+func hint(err error) string {
+	switch code := code(err); {
 	case errors.Is(err, errNewer):
 		return "start that version again, or give this one another data folder"
 	case errors.Is(err, errForeign):
 		return "give the bridge a data folder of its own"
+	case errors.Is(err, errEmptied):
+		return "put the file back as it was, or move both away, and the bridge starts a new one"
+	case errors.Is(err, errNoFile), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EEXIST):
+		return "something else lies in the place of the data folder or the journal: move it away, or name another data folder"
 	case code == sqlite3.SQLITE_BUSY:
 		return "another process has it open: stop that one, or give this one another data folder"
-	case code == sqlite3.SQLITE_NOTADB, code == sqlite3.SQLITE_CORRUPT:
-		return "the file is damaged or not a journal: move it away, and the bridge starts a new one"
-	case code == sqlite3.SQLITE_FULL:
+	case code == sqlite3.SQLITE_NOTADB, code == sqlite3.SQLITE_CORRUPT, errors.Is(err, errDamaged):
+		return "the file is damaged or not a journal: stop the bridge, move it away, and the bridge starts a new one (sqlite3 journal.db .recover prints what can be saved)"
+	case code == sqlite3.SQLITE_FULL, errors.Is(err, syscall.ENOSPC):
 		return "make room on the disk"
+	case code == sqlite3.SQLITE_IOERR, errors.Is(err, syscall.EIO):
+		return "look after the disk: the system's log says what it does"
 	case code == sqlite3.SQLITE_READONLY, code == sqlite3.SQLITE_CANTOPEN, code == sqlite3.SQLITE_PERM,
 		errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return "the folder and the files in it must be writable for the user who runs the bridge"

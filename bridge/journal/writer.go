@@ -194,9 +194,12 @@ func (w *writer) serve(batch []*request) {
 			good = append(good, r)
 		}
 	}
-	if err := w.timed(good); err != nil {
+	err := w.timed(good)
+	if len(good) > 0 {
+		w.note(err)
+	}
+	if err != nil {
 		w.metrics.refused.WithLabelValues(causeOf(err)).Inc()
-		w.log.Error("journal transaction refused", "error", err, "requests", len(good))
 		for _, r := range good {
 			r.err, r.stored = err, 0
 		}
@@ -205,6 +208,24 @@ func (w *writer) serve(batch []*request) {
 	}
 	for _, r := range batch {
 		close(r.done)
+	}
+}
+
+// note keeps and logs why the disk refuses a transaction, and that it takes one again, each once.
+func (w *writer) note(err error) {
+	reason := ""
+	if err != nil {
+		reason = explained("store in", w.path, err).Error()
+	}
+	w.mu.Lock()
+	news := w.refused != reason
+	w.refused = reason
+	w.mu.Unlock()
+	switch {
+	case news && err != nil:
+		w.log.Error("journal transaction refused", "error", reason)
+	case news:
+		w.log.Info("the journal takes transactions again")
 	}
 }
 
