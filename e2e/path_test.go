@@ -376,8 +376,13 @@ func TestHealth(t *testing.T) {
 		}
 	}
 	var states struct{ Items []struct{ Serial int } }
-	if err := json.Unmarshal(b.get("/api/v1/state"), &states); err != nil || len(states.Items) != 1 || states.Items[0].Serial != 41 {
-		t.Errorf("states: %+v, %v", states, err)
+	for deadline := time.Now().Add(patience); len(states.Items) == 0 && time.Now().Before(deadline); { // journalled a moment later
+		if err := json.Unmarshal(b.get("/api/v1/state"), &states); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(states.Items) != 1 || states.Items[0].Serial != 41 {
+		t.Errorf("states: %+v", states)
 	}
 }
 
