@@ -1,6 +1,7 @@
 package trailmap
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -31,6 +32,10 @@ func (r *Resolver) byEntry(rec *trail.Record, e entry) []Target {
 	case len(e.Items) > 0:
 		return r.byMembers(c, e, ids)
 	}
+	return r.byShapes(c, e, ids)
+}
+
+func (r *Resolver) byShapes(c call, e entry, ids []leaf) []Target {
 	var all []Target
 	told := map[string]bool{}
 	for _, s := range e.Shapes {
@@ -294,10 +299,21 @@ func (set assignment) same(old, value jsontext.Value) bool {
 	return tfstate.Equal(old, value) || ok && other == trail.Text(value)
 }
 
-// sameKey compares two names of one KMS key or other resource, of which either may be an ARN.
+// sameKey compares two names of one KMS key or other resource, of which either may be an ARN, or of an account.
 func sameKey(a, b string) bool {
-	return sameName(b, a) || alias(a) != "" && alias(a) == alias(b)
+	return sameName(b, a) || alias(a) != "" && alias(a) == alias(b) || root(a) != "" && root(a) == root(b)
 }
+
+// root is the account that a principal stands for as a whole: 123456789012, arn:aws:iam::123456789012:root
+// (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html).
+func root(principal string) string {
+	if m := wholeAccount.FindStringSubmatch(principal); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+var wholeAccount = regexp.MustCompile(`^(?:arn:[a-z-]+:iam::)?(\d{12})(?::root)?$`)
 
 // alias is the alias/name that stands for a key, by itself or in an ARN. Which key it stands for the record does not say.
 func alias(id string) string {

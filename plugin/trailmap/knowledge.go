@@ -127,7 +127,7 @@ const (
 	asPolicy  form = "policy"  // an IAM policy document, kept as a text
 	asJSON    form = "json"    // any other document, kept as a text; lists have no order
 	asLower   form = "lower"   // a text that AWS keeps in lower case
-	asKey     form = "key"     // the id or ARN of a KMS key or another resource, compared with either
+	asKey     form = "key"     // the id or ARN of a KMS key, or a principal, compared with its other spellings
 	asVersion form = "version" // a version, of which the state may have the beginning
 	asBlocks  form = "blocks"  // all of the blocks of a name
 	asList    form = "list"    // all elements of a list
