@@ -100,6 +100,7 @@ func TestJournalIsLocked(t *testing.T) {
 	unlock()
 	s.book.wait(50)
 	eventually(t, "an answer that waits again", func() bool { status, _ := l.post(50); return status == http.StatusOK })
+	s.wantStatus(t, "well", "")
 	s.wantFigure(t, 0, "tfdrift_alerts_lost_total")
 }
 

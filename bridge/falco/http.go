@@ -63,7 +63,7 @@ func NewHTTP(j *journal.Journal, o HTTPOptions) *HTTP {
 		o.HoldBytes = 64 << 20
 	}
 	if o.Wait <= 0 {
-		o.Wait = time.Second
+		o.Wait = prompt
 	}
 	h := &HTTP{
 		intake: newIntake(intakeHTTP, j, o.Log, o.Metrics),
@@ -244,7 +244,7 @@ func (h *HTTP) keep(alert journal.Alert, arrived time.Time) *refusal {
 	return later
 }
 
-// slowFor is how long a slow journal is told of after it was last seen to be slow.
+// slowFor is how long a slow journal is told of at most after it was last seen to be slow; a prompt put ends that at once.
 const slowFor = time.Minute
 
 // slow notes that the journal takes longer than a sender should wait: until it has stored what is held, none waits.

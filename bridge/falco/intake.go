@@ -69,13 +69,20 @@ func (i *intake) persist(ctx context.Context, arrived time.Time, alerts []journa
 	return nil
 }
 
+// prompt is how long an answer should wait for the disk at most.
+const prompt = time.Second
+
 // put is one try.
 func (i *intake) put(ctx context.Context, arrived time.Time, alerts []journal.Alert) error {
 	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), putWithin)
 	defer cancel()
+	start := time.Now()
 	stored, err := i.journal.Put(within, alerts...)
 	if err != nil {
 		return err
+	}
+	if time.Since(start) < prompt {
+		i.status.set(aboutSlow, "", 0)
 	}
 	if i.status.set(aboutJournal, "", 0) {
 		i.log.Info("the journal stores alerts again")
