@@ -23,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	_ "modernc.org/sqlite"
 )
 
@@ -302,6 +303,38 @@ func TestWrongSettingsShow(t *testing.T) {
 			}
 			b.awaitReady("falco_http", http.StatusOK, "well", "")
 		})
+	}
+}
+
+// TestAlertsOfEverySourceAreInTheFeed: whatever Falco tells of, a client receives it as a falco message.
+func TestAlertsOfEverySourceAreInTheFeed(t *testing.T) {
+	b := start(t, "--falco-http", "127.0.0.1:0")
+	c, p := b.watch("events"), newPoster(b)
+	for _, alert := range []struct{ body, want string }{
+		{`{"rule":"Terminal shell in container","priority":"Notice","source":"syscall","hostname":"node-1","output":"shell","tags":["shell"],"time":"2026-11-20T10:00:00.5Z","output_fields":{"container.id":"3f2a","evt.time":1795168800500000000}}`,
+			`{"container_id":"3f2a","hostname":"node-1","output":"shell","priority":"notice","rule":"Terminal shell in container","severity":"low","source":"syscall","tags":["shell"]}`},
+		{`{"rule":"Create Privileged Pod","priority":"WARNING","source":"k8s_audit","output":"pod","time":1795168800500000000,"output_fields":{"ka.user.name":"alice"}}`,
+			`{"container_id":"","output":"pod","priority":"warning","rule":"Create Privileged Pod","severity":"medium","source":"k8s_audit"}`},
+		{`{"rule":"Admin","priority":"critical","source":"okta","output":"okta","time":"2026-11-20T10:00:00.5Z","output_fields":{"okta.actor.name":"a"}}`,
+			`{"container_id":"","output":"okta","priority":"critical","rule":"Admin","severity":"critical","source":"okta"}`},
+		{`{"rule":"Secret pushed","priority":"info","source":"github","output":"github","time":"2026-11-20T11:00:00.5+01:00","output_fields":{"github.repo":"r"}}`,
+			`{"container_id":"","output":"github","priority":"informational","rule":"Secret pushed","severity":"info","source":"github"}`},
+		{`{"rule":"Falco internal: syscall event drop","priority":"Debug","source":"internal","output":"drops","time":"2026-11-20T10:00:00.5Z","output_fields":{"n_drops":"3"}}`,
+			`{"container_id":"","output":"drops","priority":"debug","rule":"Falco internal: syscall event drop","severity":"info","source":"internal"}`},
+		{`{"priority":"Error","source":"docker","output":"no rule","time":"2026-11-20T10:00:00.5Z","output_fields":{"container_id":"77aa"}}`,
+			`{"container_id":"77aa","output":"no rule","priority":"error","rule":"unknown","severity":"high","source":"docker"}`},
+	} {
+		if status, says, _, err := p.post([]byte(alert.body)); err != nil || status != http.StatusOK {
+			t.Fatalf("%d %s, %v: %s", status, says, err, alert.body)
+		}
+		m := c.await("falco", func(message) bool { return true })
+		var want map[string]any
+		if err := json.Unmarshal([]byte(alert.want), &want); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, m.payload(t)); diff != "" || m.Timestamp != "2026-11-20T10:00:00.500Z" {
+			t.Errorf("at %s (-want +got):\n%s", m.Timestamp, diff)
+		}
 	}
 }
 

@@ -113,6 +113,7 @@ func (ca authority) server(t testing.TB, own identity, clients authority) creden
 
 // TestGRPCSaysWhatIsWrongWithASocket: each has its own words, and the way out.
 func TestGRPCSaysWhatIsWrongWithASocket(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		make func(t *testing.T, path string)
 		says []string
@@ -202,6 +203,7 @@ func (closedDoor) Sub(outputs.Service_SubServer) error {
 
 // TestGRPCSaysWhatIsWrongWithTLS, with real certificates: the name, the CA and the end of each, on both sides.
 func TestGRPCSaysWhatIsWrongWithTLS(t *testing.T) {
+	t.Parallel()
 	ca, other := newAuthority(t, "ca"), newAuthority(t, "other")
 	good, mine := ca.leaf(t, "falco", valid), ca.leaf(t, "bridge", valid)
 	text := filepath.Join(t.TempDir(), "text.pem")
@@ -295,6 +297,7 @@ func TestGRPCPauses(t *testing.T) {
 
 // TestGRPCPausesLittleAfterSuccess: a Falco that restarts is found again soon, however long it had been away before.
 func TestGRPCPausesLittleAfterSuccess(t *testing.T) {
+	t.Parallel()
 	path := socket(t)
 	c := run(t, falco.GRPCOptions{Address: "unix://" + path, MaxBackoff: time.Hour})
 	eventually(t, "a few tries", func() bool { return figure(t, c.registry, "tfdrift_intake_reconnects_total") >= 4 }) // the next pause is 1.6 to 4.8 s

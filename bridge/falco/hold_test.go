@@ -49,6 +49,7 @@ func (s *site) wantFigure(t *testing.T, want float64, name string, labels ...str
 // TestJournalRefuses: what is answered with 503 is held and stored as soon as the journal takes it, and with that the
 // trouble is over; nobody has to send anything for it.
 func TestJournalRefuses(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, falco.HTTPOptions{})
 	l := s.dial(t)
 	s.book.refuse()
@@ -83,6 +84,7 @@ func TestJournalRefuses(t *testing.T) {
 
 // TestJournalIsLocked: only the first answer waits, and not as long as the lock lasts.
 func TestJournalIsLocked(t *testing.T) {
+	t.Parallel()
 	const wait = 100 * time.Millisecond
 	s := newSite(t, falco.HTTPOptions{Wait: wait})
 	l := s.dial(t)
@@ -135,6 +137,7 @@ func TestMemoryIsFull(t *testing.T) {
 
 // TestStopWithHeldAlerts: the last try at the end stores them; what it cannot store is told as lost.
 func TestStopWithHeldAlerts(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, falco.HTTPOptions{})
 	l := s.dial(t)
 	s.book.refuse()
@@ -160,6 +163,28 @@ func TestStopWithHeldAlerts(t *testing.T) {
 	}
 	s.wantFigure(t, 7, "tfdrift_alerts_lost_total", "stopped")
 	s.wantFigure(t, 0, "tfdrift_intake_held_alerts")
+}
+
+// TestStopWhileTheJournalIsLocked: with many batches held, the end takes one wait for the lock and not one for each.
+func TestStopWhileTheJournalIsLocked(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, falco.HTTPOptions{Wait: time.Millisecond})
+	l := s.dial(t)
+	defer s.book.lock()()
+	const alerts = 2000
+	for n := range alerts {
+		l.post(n)
+	}
+	start := time.Now()
+	if err := s.stop(); err == nil || !strings.Contains(err.Error(), "locked") {
+		t.Errorf("Serve: %v", err)
+	}
+	if took := time.Since(start); took > 8*time.Second {
+		t.Errorf("stopped after %v", took)
+	}
+	s.wantFigure(t, alerts, "tfdrift_alerts_lost_total", "stopped")
+	s.wantFigure(t, 0, "tfdrift_intake_held_alerts")
+	s.wantFigure(t, 0, "tfdrift_intake_held_bytes")
 }
 
 // TestHTTPWhenTheJournalIsGone: the intake ends and says so, without being told to.

@@ -90,12 +90,14 @@ func (h *HTTP) Run(ctx context.Context) error {
 		if len(batch) == 0 {
 			return failed
 		}
-		if err := h.store(ctx, batch); err != nil {
-			h.lose(len(batch), "stopped", err)
-			failed = err
+		if failed == nil {
+			failed = h.store(ctx, batch)
+		} else { // no further tries: the time to end is short
+			h.done(batch, failed)
 		}
-		if errors.Is(failed, journal.ErrClosed) {
-			end() // what is held besides is lost as well
+		if failed != nil {
+			end() // also for a journal that was closed
+			h.lose(len(batch), "stopped", failed)
 		}
 	}
 }
@@ -109,21 +111,28 @@ func (h *HTTP) store(ctx context.Context, batch []*held) error {
 	for i, one := range batch {
 		alerts[i] = one.alert
 	}
-	tell := func(err error) {
-		for _, one := range batch {
-			select {
-			case one.told <- err:
-			default: // told already; nobody waits any more
-			}
-		}
-	}
 	err := h.persist(ctx, batch[0].arrived, alerts, func(err error) {
 		h.hold.stall(batch[0])
-		tell(err)
+		tell(batch, err)
 	})
-	h.hold.letGo(batch, err == nil)
-	tell(err)
+	h.done(batch, err)
 	return err
+}
+
+// done lets go of a batch, which is on disk if err is nil.
+func (h *HTTP) done(batch []*held, err error) {
+	h.hold.letGo(batch, err == nil)
+	tell(batch, err)
+}
+
+// tell gives the outcome to those who wait for it, the first time only.
+func tell(batch []*held, err error) {
+	for _, one := range batch {
+		select {
+		case one.told <- err:
+		default:
+		}
+	}
 }
 
 // refusal is why a request is not answered with 200.

@@ -45,7 +45,7 @@ const putWithin = 10 * time.Second
 func (i *intake) persist(ctx context.Context, arrived time.Time, alerts []journal.Alert, refused func(error)) error {
 	pause := newPause(100*time.Millisecond, 5*time.Second)
 	for len(alerts) > 0 {
-		last := ctx.Err() != nil
+		last, start := ctx.Err() != nil, time.Now()
 		err := i.put(ctx, arrived, alerts)
 		if err == nil {
 			return nil
@@ -57,6 +57,9 @@ func (i *intake) persist(ctx context.Context, arrived time.Time, alerts []journa
 		i.refused(len(alerts), err)
 		if refused != nil {
 			refused(err)
+		}
+		if ctx.Err() != nil && time.Since(start) > prompt { // that was long enough a try
+			last = true
 		}
 		if last || errors.Is(err, journal.ErrClosed) {
 			return fmt.Errorf("store %d alerts: %w", len(alerts), err)

@@ -36,7 +36,7 @@ func newMetrics(reg prometheus.Registerer, intake string) metrics {
 	histogram := func(name, help string, buckets ...float64) prometheus.Observer {
 		return register(reg, prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, []string{"intake"})).With(label)
 	}
-	return metrics{
+	m := metrics{
 		received:    counter("tfdrift_alerts_received_total", "Alerts and mutating records that arrived and could be read, by Falco's event source.", "source"),
 		sources:     &sources{},
 		stored:      counter("tfdrift_alerts_stored_total", "Alerts and records put into the inbox.").With(nil),
@@ -55,6 +55,10 @@ func newMetrics(reg prometheus.Registerer, intake string) metrics {
 		sinceHappened: histogram("tfdrift_alert_age_seconds", "From what an alert or record tells of to its being on disk, as its own time says.",
 			.01, .05, .1, .5, 1, 5, 15, 60, 300, 900, 3600),
 	}
+	for _, cause := range []string{"full", "stopped", "not_encodable"} {
+		m.lost.WithLabelValues(cause) // an alarm on it needs a 0 to grow from
+	}
+	return m
 }
 
 func (m metrics) fault(kind string) { m.faults.WithLabelValues(kind).Inc() }
