@@ -2,6 +2,7 @@ package correlate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,11 +16,11 @@ func Past(book *journal.Journal) func(context.Context, string) (inventory.Past, 
 	return func(ctx context.Context, state string) (inventory.Past, error) {
 		stored, err := book.History(ctx, state)
 		if err != nil {
-			return inventory.Past{}, err
+			return inventory.Past{}, later(err)
 		}
 		past := inventory.Past{Rows: func(yield func(inventory.Row, error) bool) {
 			for r, err := range stored.Rows {
-				if !yield(inventory.Row{First: r.First, Last: r.Last, Key: r.Key, Body: r.Body}, err) {
+				if !yield(inventory.Row{First: r.First, Last: r.Last, Key: r.Key, Body: r.Body}, later(err)) {
 					return
 				}
 			}
@@ -29,6 +30,14 @@ func Past(book *journal.Journal) func(context.Context, string) (inventory.Past, 
 		}
 		return past, nil
 	}
+}
+
+// later marks an error that says nothing about what is stored.
+func later(err error) error {
+	if journal.Temporary(err) || errors.Is(err, journal.ErrClosed) {
+		return fmt.Errorf("%w: %w", inventory.ErrLater, err)
+	}
+	return err
 }
 
 // stageRows is how many rows of a serial go with its messages; those of a larger one go ahead, that many at a time.

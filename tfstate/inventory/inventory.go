@@ -32,7 +32,8 @@ type Options struct {
 	// OnSerial takes every new serial, one at a time and in order; reading states waits for it.
 	OnSerial func(Serial)
 	// Past gives what was stored of a state's earlier serials. It is asked once for each state, before the state is read. An
-	// error is about what was stored, which is then not asked for again. Nil keeps what the process has seen and no more.
+	// error is about what was stored, which is then not asked for again, unless it wraps ErrLater. Nil keeps what the process
+	// has seen and no more.
 	Past func(ctx context.Context, state string) (Past, error)
 }
 
@@ -114,7 +115,7 @@ func New(o Options) *Inventory {
 // Version takes one content: see source.Sink. The error is the reader's or the parser's.
 func (v *Inventory) Version(ctx context.Context, content source.Version) error {
 	if err := v.remember(ctx, content.URI); err != nil {
-		return err
+		return fmt.Errorf("read state %q: %w", content.URI, err)
 	}
 	next, err := v.parse(ctx, content)
 	if err != nil {

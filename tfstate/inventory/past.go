@@ -1,7 +1,9 @@
 package inventory
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -24,6 +26,10 @@ type Past struct {
 	// change with the next one.
 	Rows iter.Seq2[Row, error]
 }
+
+// ErrLater is wrapped by errors of Options.Past and of its rows that say nothing about what is stored: it could not be read
+// now. The state is then not read either, so that its source tries again.
+var ErrLater = errors.New("the stored history cannot be read now")
 
 // Head is one stored snapshot without its instances.
 type Head struct {
@@ -94,7 +100,7 @@ func (v *Inventory) keep(before []*tfstate.Instance, next *snapshot) *Keep {
 }
 
 // remember gives a state its past when it is first heard of. A past that cannot be used is said, and the state's history
-// starts anew; the error is that of a ctx that ended.
+// starts anew; the error is that of a ctx that ended, or wraps ErrLater.
 func (v *Inventory) remember(ctx context.Context, state string) error {
 	if v.o.Past == nil {
 		return nil
@@ -107,11 +113,11 @@ func (v *Inventory) remember(ctx context.Context, state string) error {
 		return nil
 	}
 	snapshots, err := v.revive(ctx, state)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || errors.Is(err, ErrLater) {
 		v.mu.Lock()
 		delete(v.asked, state)
 		v.mu.Unlock()
-		return ctx.Err()
+		return cmp.Or(ctx.Err(), err)
 	}
 	v.telling.Lock()
 	defer v.telling.Unlock()

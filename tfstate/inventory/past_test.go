@@ -422,6 +422,23 @@ func TestPastEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// TestPastThatCannotBeReadNow: the state is not read without it, and has it when it is read.
+func TestPastThatCannotBeReadNow(t *testing.T) {
+	s := newShelf()
+	give(t, s.kept(3, nil), uri, minute(0), state("l", 1, vpc("a", "vpc-1")))
+	var told []inventory.Serial
+	v := s.kept(3, &told)
+	s.err = fmt.Errorf("disk: %w", inventory.ErrLater)
+	if err := take(v, uri, minute(1), state("l", 2, vpc("a", "vpc-2"))); !errors.Is(err, inventory.ErrLater) {
+		t.Fatalf("got %v", err)
+	}
+	s.err = nil
+	give(t, v, uri, minute(1), state("l", 2, vpc("a", "vpc-2")))
+	if len(told) != 1 || told[0].Previous != 1 || len(told[0].Changes) != 1 {
+		t.Errorf("told %+v", told)
+	}
+}
+
 func TestFigures(t *testing.T) {
 	v := inventory.New(inventory.Options{History: 2})
 	for n := range 3 {

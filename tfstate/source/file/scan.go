@@ -212,10 +212,19 @@ func (s *scan) closedAbove(path string) error {
 }
 
 var (
-	errGone      = errors.New("the file is not there; what was read of it before stays: put it back, or start without it")
+	errGone      = goneError{}
 	errDirectory = errors.New("a directory lies in the file's place; what was read of it before stays: put the file back")
 	errNoFile    = errors.New("it is no regular file: put the state there as a file")
 )
+
+// goneError is an fs.ErrNotExist in words of its own.
+type goneError struct{}
+
+func (goneError) Error() string {
+	return "the file is not there; what was read of it before stays: put it back, or start without it"
+}
+
+func (goneError) Is(target error) bool { return target == fs.ErrNotExist }
 
 // readable says what to do about a file that may not be read.
 func readable(err error) error {
