@@ -71,11 +71,11 @@ func (r *Resolver) whatever(rec *trail.Record, id leaf) []view {
 }
 
 // spoken is the stem of the member whose thing a call changes, by the call's name: the first it speaks of, the longest of
-// those that begin there, but what stands behind "To" or "From" comes first (AddRoleToInstanceProfile: the profile). "" if
-// it speaks of none.
+// those that begin there, but what something comes to or is taken from comes first (AddRoleToInstanceProfile: the profile).
+// "" if it speaks of none.
 func spoken(action string, all []leaf) string {
-	if cut := towards.FindStringIndex(action); cut != nil {
-		if subject := spoken(action[cut[1]-1:], all); subject != "" {
+	if m := towards.FindStringSubmatch(action); m != nil {
+		if subject := spoken(m[1], all); subject != "" {
 			return subject
 		}
 	}
@@ -90,12 +90,13 @@ func spoken(action string, all []leaf) string {
 	return subject
 }
 
-// towards finds the word in a call's name behind which the changed thing stands.
-var towards = regexp.MustCompile(`[a-z](To|From)[A-Z]`)
+// towards finds what a call's name says that something comes to or is taken from.
+var towards = regexp.MustCompile(`^(?:.*[a-z]To|(?:Remove|Detach|Disassociate|Deregister|Delete|Revoke).*[a-z]From)([A-Z].*)`)
 
-func makesNew(action string) bool {
-	return strings.HasPrefix(action, "Create") || strings.HasPrefix(action, "Run") || strings.HasPrefix(action, "Register")
-}
+func makesNew(action string) bool { return newThing.MatchString(action) }
+
+// newThing finds the names of calls that make something, also out of a copy of something else.
+var newThing = regexp.MustCompile(`^(Create|Run|Register|Copy|Restore.+From|Restore.+ToPointInTime)`)
 
 // leaf is a text in the request with the name of the member that holds it.
 type leaf struct{ name, text string }
