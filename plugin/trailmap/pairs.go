@@ -40,13 +40,11 @@ func pairs(values []jsontext.Value) []pair {
 func members(v jsontext.Value) []pair {
 	var all []pair
 	trail.Members(v, func(name []byte, value jsontext.Value) {
-		switch {
-		case string(name) == "xmlns":
-		case value.Kind() == '[' || value.Kind() == '{':
+		if value.Kind() == '[' || value.Kind() == '{' {
 			all = append(all, pairs([]jsontext.Value{value})...)
-		default:
-			all = append(all, pair{string(name), value})
+			return
 		}
+		all = append(all, pair{string(name), value})
 	})
 	return all
 }
