@@ -195,7 +195,8 @@ func providerSchema(t *testing.T) map[string]map[string]bool {
 	return schema
 }
 
-// FuzzResolve: no record, however odd its request, makes Resolve panic, nor name a resource of another account.
+// FuzzResolve: no record, however odd its request, makes Resolve panic, name a resource of another account, or call exact
+// what is not known.
 func FuzzResolve(f *testing.F) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil {
@@ -224,8 +225,14 @@ func FuzzResolve(f *testing.F) {
 			return
 		}
 		for _, target := range r.Resolve(rec).Targets {
-			if rec.Account() != "" && rec.Account() != "123456789012" && target.Instance.Address.Type == "aws_security_group" {
-				t.Errorf("a group of another account: %s", text)
+			arn, _ := target.Instance.Get("arn")
+			parts := strings.Split(trail.Text(arn), ":")
+			if rec.Account() != "" && len(parts) > 5 && len(parts[4]) == 12 && parts[4] != rec.Account() {
+				t.Errorf("%s of another account: %s", target.Instance.Address, text)
+			}
+			unknown := slices.ContainsFunc(target.Attributes, func(a trailmap.Attribute) bool { return !a.OldKnown || !a.NewKnown })
+			if target.Precision == trailmap.Exact && unknown || target.Unchanged && len(target.Attributes) > 0 {
+				t.Errorf("%s is %s, unchanged %v, with %v: %s", target.Instance.Address, target.Precision, target.Unchanged, target.Attributes, text)
 			}
 		}
 	})
