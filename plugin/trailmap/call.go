@@ -18,10 +18,11 @@ import (
 type call struct {
 	rec               *trail.Record
 	request, response jsontext.Value
+	global            bool // see document
 }
 
-func newCall(rec *trail.Record) call {
-	return call{rec, unwrapped(rec.Request, "Request", "Req"), unwrapped(rec.Response, "Response")}
+func newCall(rec *trail.Record, e entry) call {
+	return call{rec, unwrapped(rec.Request, "Request", "Req"), unwrapped(rec.Response, "Response"), e.global}
 }
 
 // unwrapped is what stands in an object's only member, if that has the name of a wrapper:
@@ -176,10 +177,13 @@ func spellings(id string) []string {
 	return all
 }
 
-// elsewhere reports an identifier of another account or region than the instance's: an ARN, a queue's URL, a function with
-// its account before it. What each account has one of is elsewhere while either account is not known.
+// elsewhere reports an instance of another account or region than the call says, by the region of those beside it where it
+// tells none, and by the identifier: an ARN, a queue's URL, a function with its account before it. What each account has one of is elsewhere while either account is not known.
 func (c call) elsewhere(id leaf, found inventory.Candidate) bool {
 	differ := func(said, is string) bool { return said != "" && is != "" && said != is }
+	if found.Region == "" && !c.global && differ(found.Near, c.rec.Region) {
+		return true
+	}
 	if id.name == constantPlace {
 		return found.Account == "" || c.rec.Account() == ""
 	}

@@ -19,7 +19,7 @@ func (r *Resolver) byEntry(rec *trail.Record, e entry) []Target {
 	if e.Nothing {
 		return nil
 	}
-	c := newCall(rec)
+	c := newCall(rec, e)
 	ids := c.first(e.ID)
 	for i := range ids {
 		if e.Lower {
@@ -105,10 +105,26 @@ func (r *Resolver) instances(c call, s shape, id leaf) []view {
 			}
 		}
 	}
-	if s.Parent != "" && len(s.Match) == 0 && s.Tuple == "" && several(views) {
+	if s.Tuple == "" && (s.Parent != "" && len(s.Match) == 0 && several(views) || !c.global && unplaced(views)) {
 		return nil
 	}
 	return views
+}
+
+// unplaced reports several instances in one state with nothing to tell in which region each is.
+func unplaced(views []view) bool {
+	nowhere := map[string]int{}
+	for _, v := range views {
+		if v.candidate.Region == "" && v.candidate.Near == "" {
+			nowhere[v.candidate.State]++
+		}
+	}
+	for _, n := range nowhere {
+		if n > 1 {
+			return true
+		}
+	}
+	return false
 }
 
 // alone is the only instance of the shape's type in the record's account and region: see shape.Alone.
@@ -261,7 +277,7 @@ func (set assignment) spelled(values []jsontext.Value, a Attribute) (value jsont
 	if one := elements(value); set.As == asPlain && len(one) == 1 {
 		value = one[0]
 	}
-	if anyHidden(value) || !value.IsValid() || set.As == asKey && alias(trail.Text(value)) != "" && alias(trail.Text(a.Old)) == "" {
+	if anyHidden(value) || !value.IsValid() || set.As == asKey && alias(trail.Text(value)) && !alias(trail.Text(a.Old)) {
 		return nil, false
 	}
 	switch spelled, other := set.Same[trail.Text(value)]; {
@@ -301,7 +317,7 @@ func (set assignment) same(old, value jsontext.Value) bool {
 
 // sameKey compares two names of one KMS key or other resource, of which either may be an ARN, or of an account.
 func sameKey(a, b string) bool {
-	return sameName(b, a) || alias(a) != "" && alias(a) == alias(b) || root(a) != "" && root(a) == root(b)
+	return sameName(b, a) || root(a) != "" && root(a) == root(b)
 }
 
 // root is the account that a principal stands for as a whole: 123456789012, arn:aws:iam::123456789012:root
@@ -315,15 +331,9 @@ func root(principal string) string {
 
 var wholeAccount = regexp.MustCompile(`^(?:arn:[a-z-]+:iam::)?(\d{12})(?::root)?$`)
 
-// alias is the alias/name that stands for a key, by itself or in an ARN. Which key it stands for the record does not say.
-func alias(id string) string {
-	if strings.HasPrefix(id, "arn:") {
-		id = id[strings.LastIndexByte(id, ':')+1:]
-	}
-	if strings.HasPrefix(id, "alias/") {
-		return id
-	}
-	return ""
+// alias reports the alias of a key, alone or in an ARN. Which key it stands for the record does not say.
+func alias(id string) bool {
+	return strings.HasPrefix(id[strings.LastIndexByte(id, ':')+1:], "alias/")
 }
 
 // listOf is one list of all elements, those that are lists taken apart.

@@ -20,6 +20,8 @@ type knowledge struct {
 
 // document is one file of knowledge: a service's entries, one a line and sorted, and the tuples they speak of.
 type document struct {
+	// Global says that the service is one for all regions: a record's region does not tell which resource is meant.
+	Global  bool             `json:"global,omitzero"`
 	Tuples  map[string]tuple `json:"tuples"`
 	Entries []entry          `json:"entries"`
 }
@@ -58,6 +60,8 @@ type entry struct {
 	Items []string `json:"items,omitzero"`
 	// Evidence is where the facts come from.
 	Evidence string `json:"evidence"`
+
+	global bool // as the document says
 }
 
 // shape is one form in which Terraform manages the changed thing.
@@ -186,6 +190,7 @@ func (k *knowledge) add(d document) error {
 		k.tuples[name] = t
 	}
 	for _, e := range d.Entries {
+		e.global = d.Global
 		for _, s := range e.Shapes {
 			if err := k.check(s); err != nil {
 				return fmt.Errorf("entry %q %q: %w", e.Source, e.Event, err)

@@ -18,6 +18,7 @@ type snapshot struct {
 	all       []*tfstate.Instance // sorted by address
 	digest    uint64              // over all instances; their order means nothing
 	accounts  map[string]string   // by provider configuration
+	regions   map[string]string   // likewise
 }
 
 // sort puts instances in order that have all been read.
@@ -39,7 +40,7 @@ func (s *snapshot) finish() {
 		_, _ = h.Write(hash[:])
 	}
 	s.digest = h.Sum64()
-	s.accounts = accounts(s.all)
+	s.accounts, s.regions = places(s.all)
 }
 
 // at is the instance at an address, nil if there is none.
@@ -72,6 +73,7 @@ type history struct {
 	unread    bool                // known from what was stored alone; telling guards it too
 	snapshots []*snapshot
 	accounts  map[string]string // of the newest snapshot
+	regions   map[string]string // likewise
 	// aged are the instances that the index has although the newest snapshot lacks them, with the last that has them.
 	aged map[*tfstate.Instance]*snapshot
 }
@@ -108,7 +110,8 @@ func (v *Inventory) swap(next *snapshot, replace bool) {
 		account, region := placeOf(i)
 		v.index.add(&held{state: h, instance: i, account: account, region: region, current: true}, identifiers)
 	}
-	h.read, h.fault, h.unread, h.accounts = time.Now(), nil, false, next.accounts
+	h.read, h.fault, h.unread = time.Now(), nil, false
+	h.accounts, h.regions = next.accounts, next.regions
 	h.snapshots = append(p.kept, next)
 	if h.snapshots[0].n > h.stored {
 		h.hashed = nil // forgotten

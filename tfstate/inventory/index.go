@@ -29,7 +29,10 @@ type Candidate struct {
 	Path     tfstate.Path // the attribute that holds it
 	// Account and Region are the instance's; "" where the state does not tell.
 	Account, Region string
-	Current         bool // in the newest serial, not only in an older one
+	// Near is the region that the ARNs of the managed instances of the same provider configuration agree on, "" if none: it is
+	// the instance's too, unless what it is has no region.
+	Near    string
+	Current bool // in the newest serial, not only in an older one
 }
 
 // index finds the instances of all states by their identifiers. The inventory's mu guards it. It holds hashes of the
@@ -98,7 +101,7 @@ func (v *Inventory) Lookup(account, region, identifier string) []Candidate {
 		}
 		all = append(all, Candidate{
 			State: p.state.uri, Instance: p.instance, Role: p.role, Path: v.index.names[p.name],
-			Account: at, Region: p.region, Current: p.current,
+			Account: at, Region: p.region, Near: p.state.regions[p.instance.Provider], Current: p.current,
 		})
 	}
 	slices.SortFunc(all, compareCandidates)
@@ -327,24 +330,28 @@ func placeOfARN(arn string) (account, region string) {
 
 func isAccount(s string) bool { return len(s) == 12 && strings.Trim(s, "0123456789") == "" }
 
-// accounts gives the account of each provider configuration that the ARNs of all its managed instances agree on. Data
-// sources may show what is another's.
-func accounts(all []*tfstate.Instance) map[string]string {
-	known := map[string]string{}
+// places gives the account and the region of each provider configuration that the ARNs of all its managed instances agree
+// on. Data sources may show what is another's.
+func places(all []*tfstate.Instance) (accounts, regions map[string]string) {
+	accounts, regions = map[string]string{}, map[string]string{}
+	agree := func(known map[string]string, provider, value string) {
+		if value == "" {
+			return
+		}
+		if other, ok := known[provider]; ok && other != value {
+			value = "" // two: which one an instance without ARN is in is not known
+		}
+		known[provider] = value
+	}
 	for _, i := range all {
 		if i.Address.Data {
 			continue
 		}
-		account, _ := placeOf(i)
-		if account == "" {
-			continue
-		}
-		if other, ok := known[i.Provider]; ok && other != account {
-			account = "" // two accounts: which one an instance without ARN is in is not known
-		}
-		known[i.Provider] = account
+		account, region := placeOf(i)
+		agree(accounts, i.Provider, account)
+		agree(regions, i.Provider, region)
 	}
-	return known
+	return accounts, regions
 }
 
 func unquote(v jsontext.Value) string {

@@ -258,6 +258,28 @@ func TestPlace(t *testing.T) {
 	}
 }
 
+// TestNear: the region of the ARNs beside an instance, where they agree.
+func TestNear(t *testing.T) {
+	v := inventory.New(inventory.Options{})
+	give(t, v, uri, minute(0), state("l", 1,
+		resource{typ: "aws_vpc", name: "ours", attributes: `{"arn":"arn:aws:ec2:eu-west-1:111111111111:vpc/v","id":"v"}`},
+		resource{typ: "aws_iam_role", name: "global", attributes: `{"arn":"arn:aws:iam::111111111111:role/r","id":"r"}`},
+		resource{typ: "aws_route", name: "beside", attributes: `{"id":"x"}`},
+		resource{typ: "aws_route", name: "alone", provider: ".other", attributes: `{"id":"x"}`},
+		resource{typ: "aws_vpc", name: "here", provider: ".two", attributes: `{"arn":"arn:aws:ec2:eu-west-1:111111111111:vpc/a","id":"a"}`},
+		resource{typ: "aws_vpc", name: "there", provider: ".two", attributes: `{"arn":"arn:aws:ec2:us-east-1:111111111111:vpc/b","id":"b"}`},
+		resource{typ: "aws_route", name: "unclear", provider: ".two", attributes: `{"id":"x"}`},
+	))
+	got := map[string]string{}
+	for _, c := range v.Lookup("", "", "x") {
+		got[c.Instance.Address.String()] = c.Near
+	}
+	want := map[string]string{"aws_route.beside": "eu-west-1", "aws_route.alone": "", "aws_route.unclear": ""}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
 // TestHistory asks for instances at moments, over more serials than are kept.
 func TestHistory(t *testing.T) {
 	v, _ := serials()
