@@ -306,6 +306,65 @@ func withoutSecret(t *testing.T, data string) {
 	}
 }
 
+// TestLargeSerialsOverKills: a serial that changes so much that it is stored in pieces is told whole or not at all.
+func TestLargeSerialsOverKills(t *testing.T) {
+	t.Parallel()
+	const kills, instances = 6, 1300
+	data, states := t.TempDir(), t.TempDir()
+	path := filepath.Join(states, "a.tfstate")
+	large := func(serial int) []byte {
+		all := make([]string, instances)
+		for i := range all {
+			all[i] = fmt.Sprintf(`{"mode":"managed","type":"terraform_data","name":"d%d","provider":"p","instances":[{"attributes":{"id":"%d","input":"at-%d"}}]}`, i, i, serial)
+		}
+		return fmt.Appendf(nil, `{"version":4,"terraform_version":"1.11.4","serial":%d,"lineage":"l","resources":[%s]}`, serial, strings.Join(all, ","))
+	}
+	args := []string{"--data", data, "--cloudtrail", t.TempDir() + "?watch=true", "--state", states}
+	random := rand.New(rand.NewPCG(20261121, uint64(time.Now().UnixNano())))
+	for serial := 1; serial <= kills; serial++ {
+		put(t, path, large(serial), time.Time{})
+		b := start(t, args...)
+		time.Sleep(time.Duration(random.IntN(300)) * time.Millisecond) // the moment is what is random
+		b.kill()
+	}
+	put(t, path, large(kills+1), time.Time{})
+	b := start(t, args...)
+	c := b.watch("state")
+	put(t, path, large(kills+2), time.Time{})
+	for range instances {
+		c.await("state_change", func(m message) bool { return m.payload(t)["serial"] == float64(kills+2) })
+	}
+	b.stop()
+	told, previous := map[[2]int]int{}, 0
+	for _, body := range bodies(t, data, "state_change") {
+		var m struct {
+			Payload struct {
+				Serial         int
+				PreviousSerial int `json:"previous_serial"`
+				Attributes     []struct{ Old, New string }
+			}
+		}
+		if err := json.Unmarshal(body, &m); err != nil {
+			t.Fatal(err)
+		}
+		p := m.Payload
+		is := [2]int{p.PreviousSerial, p.Serial}
+		if told[is]++; told[is] == 1 && previous != 0 && p.PreviousSerial != previous {
+			t.Errorf("serial %d is told after %d, and %d was told last", p.Serial, p.PreviousSerial, previous)
+		}
+		previous = p.Serial
+		if len(p.Attributes) != 1 || p.Attributes[0].Old != fmt.Sprint("at-", p.PreviousSerial) || p.Attributes[0].New != fmt.Sprint("at-", p.Serial) {
+			t.Fatalf("serial %d after %d: %+v", p.Serial, p.PreviousSerial, p.Attributes)
+		}
+	}
+	for is, n := range told {
+		if n != instances {
+			t.Errorf("serial %d after %d: %d changes told of %d", is[1], is[0], n, instances)
+		}
+	}
+	t.Logf("told: %v", told)
+}
+
 // TestDamagedHistory: a state whose stored history is damaged, or of a newer form, starts anew with a word in the log; the
 // others go on.
 func TestDamagedHistory(t *testing.T) {

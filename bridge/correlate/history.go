@@ -68,8 +68,5 @@ func (c *Correlator) keepHistories(ctx context.Context) error {
 	for _, info := range c.inventory.States() {
 		states = append(states, info.State)
 	}
-	if err := c.journal.KeepHistories(ctx, states, forgetAfter); err != nil {
-		return fmt.Errorf("%d states: %w", len(states), err)
-	}
-	return nil
+	return c.again(ctx, func(ctx context.Context) error { return c.journal.KeepHistories(ctx, states, forgetAfter) })
 }

@@ -59,6 +59,33 @@ func TestLateRecordAfterARestart(t *testing.T) {
 	})
 }
 
+// TestAStateThatCannotBeRead at the start is what it was.
+func TestAStateThatCannotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	run(t, dir, func(s *stage) { s.state(buckets(1, true), at(0)) })
+	run(t, dir, func(s *stage) {
+		s.states.Fault("test://a", os.ErrNotExist)
+		close(s.ready)
+		s.put(event("late", at(5)))
+		if d := cmp.Diff([]string{drift}, s.told()); d != "" {
+			t.Errorf("messages (-want +got):\n%s", d)
+		}
+	})
+	run(t, dir, func(s *stage) { // taken out of the configuration, and put back
+		close(s.ready)
+		s.put(event("nobody's", at(5)))
+	})
+	run(t, dir, func(s *stage) {
+		s.state(buckets(2, false), at(10))
+		close(s.ready)
+		s.put(event("later", at(6)))
+		want := []string{drift, "state 2 modified aws_s3_bucket_public_access_block.b", drift}
+		if d := cmp.Diff(want, s.told()); d != "" {
+			t.Errorf("messages (-want +got):\n%s", d)
+		}
+	})
+}
+
 // TestAnyOrder: late, repeated and out of order, before and after restarts, records tell what they would have told in order.
 func TestAnyOrder(t *testing.T) {
 	const serials = 6

@@ -91,7 +91,7 @@ type Inventory struct {
 
 	mu      sync.RWMutex
 	states  map[string]*history
-	asked   map[string]bool // states whose past was asked for
+	asked   map[string]chan struct{} // states whose past was asked for, closed when it is there
 	index   index
 	figures Figures // those that count up
 }
@@ -108,7 +108,7 @@ func New(o Options) *Inventory {
 	}
 	return &Inventory{
 		o: o, log: o.Log.With("component", "inventory"), states: map[string]*history{}, index: newIndex(),
-		fresh: map[string]bool{}, asked: map[string]bool{},
+		fresh: map[string]bool{}, asked: map[string]chan struct{}{},
 	}
 }
 
@@ -175,6 +175,11 @@ func (v *Inventory) swapped(before []*tfstate.Instance, next *snapshot) *Keep {
 func (v *Inventory) touched(h *history, before, next *snapshot) (keep *Keep, first bool) {
 	next.Written, next.n = before.Written, before.n
 	first, h.unread = h.unread, false
+	if !slices.Equal(before.all, next.all) {
+		for n, i := range next.all { // before may have become the newest since next was read
+			next.all[n] = shared(before.all, i)
+		}
+	}
 	if !slices.Equal(before.all, next.all) {
 		v.swap(next, true)
 		return v.keep(before.all, next), first

@@ -105,13 +105,12 @@ func (v *Inventory) remember(ctx context.Context, state string) error {
 	if v.o.Past == nil {
 		return nil
 	}
-	v.mu.Lock()
-	asked := v.asked[state]
-	v.asked[state] = true
-	v.mu.Unlock()
-	if asked {
+	done, first := v.ask(state)
+	if !first {
+		<-done // two sources may speak of one state
 		return nil
 	}
+	defer close(done)
 	snapshots, err := v.revive(ctx, state)
 	if ctx.Err() != nil || errors.Is(err, ErrLater) {
 		v.mu.Lock()
@@ -131,11 +130,23 @@ func (v *Inventory) remember(ctx context.Context, state string) error {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if h := v.states[state]; h != nil {
+	if h := v.states[state]; h != nil && len(snapshots) > 0 {
 		h.read, h.unread = time.Time{}, true
 		h.hashed, h.stored = hashed(snapshots), h.newest().n
 	}
 	return nil
+}
+
+// ask says whether a state's past is to be asked for now, and what is closed when it is there.
+func (v *Inventory) ask(state string) (done chan struct{}, first bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	done, asked := v.asked[state]
+	if !asked {
+		done = make(chan struct{})
+		v.asked[state] = done
+	}
+	return done, !asked
 }
 
 // revive makes a state's snapshots from what was stored.

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -436,6 +438,49 @@ func TestPastThatCannotBeReadNow(t *testing.T) {
 	give(t, v, uri, minute(1), state("l", 2, vpc("a", "vpc-2")))
 	if len(told) != 1 || told[0].Previous != 1 || len(told[0].Changes) != 1 {
 		t.Errorf("told %+v", told)
+	}
+}
+
+// TestReadersOfAPast asks while what was stored comes back and gives way to what is read, by two sources at once.
+func TestReadersOfAPast(t *testing.T) {
+	s := newShelf()
+	secret := func(serial int) string {
+		return state("l", serial, resource{typ: "aws_thing", name: "a", marks: `[[{"type":"get_attr","value":"secret"}]]`,
+			attributes: fmt.Sprintf(`{"id":"thing-1","name":"n","secret":"hunter%d"}`, serial%2)})
+	}
+	v := s.kept(3, nil)
+	for n := 1; n <= 3; n++ {
+		give(t, v, uri, minute(n), secret(n))
+	}
+	for range 20 {
+		var told atomic.Int32
+		v := inventory.New(inventory.Options{Redactor: red, Past: s.past, OnSerial: func(n inventory.Serial) {
+			if told.Add(1); !n.Again {
+				t.Errorf("told %+v", n)
+			}
+		}})
+		var all sync.WaitGroup
+		for range 2 {
+			all.Go(func() {
+				if err := take(v, uri, minute(3), secret(3)); err != nil {
+					t.Error(err)
+				}
+			})
+			all.Go(func() {
+				for range 200 {
+					v.Lookup("", "", "thing-1")
+					v.SameType(uri, "aws_thing")
+					if i, _, ok := v.At(uri, tfstate.Address{Type: "aws_thing", Name: "a"}, minute(100)); ok && i.ID() != "thing-1" {
+						t.Errorf("id %q", i.ID())
+					}
+					v.Figures()
+				}
+			})
+		}
+		all.Wait()
+		if told.Load() != 1 || v.Figures().Snapshots != 3 {
+			t.Errorf("told %d times, %d snapshots", told.Load(), v.Figures().Snapshots)
+		}
 	}
 }
 
