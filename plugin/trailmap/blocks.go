@@ -23,7 +23,7 @@ func (set assignment) blocks(v jsontext.Value) (value jsontext.Value, known bool
 	case '{':
 		members := map[string]jsontext.Value{}
 		trail.Members(v, func(name []byte, e jsontext.Value) {
-			attribute, has := set.Blocks[string(name)]
+			attribute, has := set.attribute(string(name))
 			one, ok := set.blocks(e)
 			members[attribute], known = one, known && has && ok
 		})
@@ -31,6 +31,16 @@ func (set assignment) blocks(v jsontext.Value) (value jsontext.Value, known bool
 		return value, known
 	}
 	return v, known
+}
+
+// attribute is what a member of a block is called in Terraform.
+func (set assignment) attribute(name string) (attribute string, known bool) {
+	for member, attribute := range set.Blocks {
+		if sameMember(member, name) {
+			return attribute, true
+		}
+	}
+	return "", false
 }
 
 // sameBlocks compares blocks: their order, the order of lists in them, and members that say nothing do not count.

@@ -268,7 +268,11 @@ func (set assignment) spelled(values []jsontext.Value, a Attribute) (value jsont
 	case asSet, asList:
 		return listOf(values), !slices.ContainsFunc(values, anyHidden)
 	case asBlocks:
-		return set.blocks(listOf(values))
+		value, known = set.blocks(listOf(values))
+		if said(value) == nil {
+			value = jsontext.Value("[]")
+		}
+		return value, known
 	}
 	if len(values) != 1 || set.As == asOpaque {
 		return nil, false // several values for one attribute: which one it took is not known
