@@ -82,6 +82,20 @@ func TestJournalRefuses(t *testing.T) {
 	}
 }
 
+// TestTheJournalIsNotedAmongManySenders: however many Falcos are set wrongly, what makes the intake unusable shows.
+func TestTheJournalIsNotedAmongManySenders(t *testing.T) {
+	s := newSite(t, falco.HTTPOptions{})
+	l := s.dial(t)
+	for n := range 300 {
+		l.send(post("/", "", fmt.Appendf(nil, `{"rule":"R","hostname":"node-%d"}`, n)))
+		l.answer()
+	}
+	s.wantStatus(t, "degraded", "and 253 more")
+	s.book.refuse()
+	l.post(0)
+	s.wantStatus(t, "unusable", "no space left")
+}
+
 // TestJournalIsLocked: only the first answer waits, and not as long as the lock lasts.
 func TestJournalIsLocked(t *testing.T) {
 	t.Parallel()

@@ -302,6 +302,5 @@ func (h *HTTP) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if int64(body.Len()) > h.maxBody {
 		return nil, errTooLarge
 	}
-	_ = control.SetReadDeadline(time.Time{}) // the wait for the disk is no fault of the sender
 	return body.Bytes(), nil
 }

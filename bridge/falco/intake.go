@@ -142,14 +142,15 @@ func newPause(first, limit time.Duration) pause {
 // NextBackOff keeps to the limit, which the jitter of the library may exceed.
 func (p pause) NextBackOff() time.Duration { return min(p.ExponentialBackOff.NextBackOff(), p.limit) }
 
-// What a status can be about, beside single senders.
+// What a status can be about.
 const (
+	aboutSender     = "sender " // and which: any number
 	aboutConnection = "connection"
 	aboutJournal    = "journal"
 	aboutSlow       = "slow journal"
 )
 
-// status is what is wrong now, by what it is about. At most maxTroubles are kept; further ones are not noted.
+// status is what is wrong now, by what it is about. With maxTroubles kept, no more of single senders are noted.
 type status struct {
 	mu       sync.Mutex
 	troubles map[string]trouble
@@ -182,7 +183,7 @@ func (s *status) note(about string, t trouble, lasts time.Duration) (news bool) 
 		delete(s.troubles, about)
 		return was
 	}
-	if !was && len(s.troubles) >= maxTroubles {
+	if !was && len(s.troubles) >= maxTroubles && strings.HasPrefix(about, aboutSender) {
 		return false
 	}
 	if s.troubles == nil {

@@ -93,7 +93,7 @@ func (i *intake) complain(from string, a *journal.Alert, err error) {
 // no host name.
 type about struct{ source, from, hostname string }
 
-func (a about) String() string { return "sender " + a.from + " " + a.hostname + " " + a.source }
+func (a about) String() string { return aboutSender + a.from + " " + a.hostname + " " + a.source }
 
 func (i *intake) wrong(a about, kind, who string, err error) {
 	reason := fmt.Sprintf("alerts from %s are degraded: %v", who, err)

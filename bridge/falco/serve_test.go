@@ -38,18 +38,22 @@ func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 // TestSlowSenders: who sends slowly but steadily is heard, who holds the connection open with a byte now and then is not.
 func TestSlowSenders(t *testing.T) {
-	body := append([]byte(`{"rule":"R","output_fields":{}}`), bytes.Repeat([]byte(" "), 300<<10)...)
+	padded := func(size int) []byte {
+		return append([]byte(`{"rule":"R","output_fields":{}}`), bytes.Repeat([]byte(" "), size)...)
+	}
+	large := padded(300 << 10)
 	for name, c := range map[string]struct {
 		path   string
+		body   []byte
 		chunk  int
 		every  time.Duration
 		status int
 		within time.Duration
 	}{
-		"honest, 5 KiB a second":   {"/", 5 << 10, time.Second, http.StatusOK, 70 * time.Second},
-		"one byte a second":        {"/", 1, time.Second, http.StatusRequestTimeout, 12 * time.Second},
-		"a good start, then never": {"/", 100 << 10, 2 * time.Minute, http.StatusRequestTimeout, 40 * time.Second},
-		"nothing but a wrong path": {"/x", 100 << 10, 2 * time.Minute, http.StatusNotFound, 12 * time.Second},
+		"honest, 5 KiB a second":   {"/", large, 5 << 10, time.Second, http.StatusOK, 70 * time.Second},
+		"one byte a second":        {"/", large, 1, time.Second, http.StatusRequestTimeout, 12 * time.Second},
+		"a good start, then never": {"/", large, 100 << 10, 2 * time.Minute, http.StatusRequestTimeout, 40 * time.Second},
+		"nothing but a wrong path": {"/x", padded(200 << 10), 100 << 10, 2 * time.Minute, http.StatusNotFound, 12 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -68,9 +72,9 @@ func TestSlowSenders(t *testing.T) {
 				sent := make(chan struct{})
 				go func() {
 					defer close(sent)
-					_, _ = fmt.Fprintf(client, "POST %s HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n", c.path, len(body))
-					for at := 0; at < len(body); at += c.chunk {
-						if _, err := client.Write(body[at:min(at+c.chunk, len(body))]); err != nil {
+					_, _ = fmt.Fprintf(client, "POST %s HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n", c.path, len(c.body))
+					for at := 0; at < len(c.body); at += c.chunk {
+						if _, err := client.Write(c.body[at:min(at+c.chunk, len(c.body))]); err != nil {
 							return
 						}
 						time.Sleep(c.every)
