@@ -80,6 +80,9 @@ func TestAttributesAreTheProviders(t *testing.T) {
 				shape, _ := s.(map[string]any)
 				typ, _ := shape["type"].(string)
 				if typ == "" {
+					if shape["effect"] == "delete" {
+						t.Errorf("%s: %s deletes whatever has the name", path, e["event"])
+					}
 					continue // whatever the identifier names
 				}
 				attributes, known := schema[typ]
@@ -155,44 +158,62 @@ func blocks(shape map[string]any) [][2]string {
 	return all
 }
 
-// providerSchema has the provider's types and attribute paths, nil where the table is not at hand. The inline rules of
+// providerSchema has the provider's types and attribute paths, of some types only the id; nil where the tables are not at hand. The inline rules of
 // security groups are attributes that are blocks as well, which the table spells either way.
 func providerSchema(t *testing.T) map[string]map[string]bool {
 	t.Helper()
-	file, err := os.Open("../../../shared/data/aws/terraform-types.jsonl.gz")
+	schema := map[string]map[string]bool{}
+	for _, name := range []string{"type-operations", "terraform-types"} {
+		at := table(t, name, func(line []byte) error {
+			var row struct {
+				Type       string                    `json:"type"`
+				Attributes map[string]jsontext.Value `json:"attributes"`
+			}
+			err := json.Unmarshal(line, &row)
+			attributes := map[string]bool{"id": true}
+			for path := range row.Attributes {
+				attributes[path] = true
+			}
+			schema[row.Type] = attributes
+			return err
+		})
+		if !at {
+			return nil
+		}
+	}
+	if len(schema) < 1000 {
+		t.Fatalf("%d types", len(schema))
+	}
+	return schema
+}
+
+// table reads the lines of one of the tables of facts; false where it is not at hand.
+func table(t *testing.T, name string, each func(line []byte) error) bool {
+	t.Helper()
+	file, err := os.Open("../../../shared/data/aws/" + name + ".jsonl.gz")
 	if err != nil {
 		if os.Getenv("CI") != "" {
 			t.Fatal(err)
 		}
-		t.Log("the table of the provider's types is not at hand")
-		return nil
+		t.Logf("the table %s is not at hand", name)
+		return false
 	}
 	defer func() { _ = file.Close() }()
 	unpacked, err := gzip.NewReader(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	schema := map[string]map[string]bool{}
 	lines := bufio.NewScanner(unpacked)
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
-		var row struct {
-			Type       string                    `json:"type"`
-			Attributes map[string]jsontext.Value `json:"attributes"`
-		}
-		if err := json.Unmarshal(lines.Bytes(), &row); err != nil {
+		if err := each(lines.Bytes()); err != nil {
 			t.Fatal(err)
 		}
-		attributes := map[string]bool{"id": true}
-		for path := range row.Attributes {
-			attributes[path] = true
-		}
-		schema[row.Type] = attributes
 	}
-	if len(schema) < 1000 || lines.Err() != nil {
-		t.Fatalf("%d types: %v", len(schema), lines.Err())
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
 	}
-	return schema
+	return true
 }
 
 // FuzzResolve: no record, however odd its request, makes Resolve panic, name a resource of another account, or call exact

@@ -1,9 +1,6 @@
 package trailmap_test
 
 import (
-	"bufio"
-	"compress/gzip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -104,36 +101,23 @@ func hasPlace(input any, place string) bool {
 // apiOperations has the inputs of the changing operations by event source and name, nil where the table is not at hand.
 func apiOperations(t *testing.T) map[[2]string][]any {
 	t.Helper()
-	file, err := os.Open("../../../shared/data/aws/api-operations.jsonl.gz")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Log("the table of the operations is not at hand")
-		return nil
-	}
-	defer func() { _ = file.Close() }()
-	unpacked, err := gzip.NewReader(file)
-	if err != nil {
-		t.Fatal(err)
-	}
 	operations := map[[2]string][]any{}
-	lines := bufio.NewScanner(unpacked)
-	lines.Buffer(nil, 16<<20)
-	for lines.Scan() {
+	at := table(t, "api-operations", func(line []byte) error {
 		var row struct {
 			Source    string `json:"event_source"`
 			Operation string `json:"operation"`
 			Input     any    `json:"input"`
 		}
-		if err := json.Unmarshal(lines.Bytes(), &row); err != nil {
-			t.Fatal(err)
-		}
+		err := json.Unmarshal(line, &row)
 		key := [2]string{row.Source, row.Operation}
 		operations[key] = append(operations[key], row.Input)
+		return err
+	})
+	if !at {
+		return nil
 	}
-	if len(operations) < 5000 || lines.Err() != nil {
-		t.Fatalf("%d operations: %v", len(operations), lines.Err())
+	if len(operations) < 5000 {
+		t.Fatalf("%d operations", len(operations))
 	}
 	return operations
 }
