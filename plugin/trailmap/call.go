@@ -128,7 +128,7 @@ func (c call) matches(i *tfstate.Instance, match map[string][]string) bool {
 			continue
 		}
 		said = true
-		names := func(l leaf) bool { return slices.ContainsFunc(own, func(s string) bool { return sameName(l.text, s) }) }
+		names := func(l leaf) bool { return slices.ContainsFunc(own, func(s string) bool { return sameName(l, s) }) }
 		if !slices.ContainsFunc(texts, names) {
 			return false
 		}
@@ -136,19 +136,32 @@ func (c call) matches(i *tfstate.Instance, match map[string][]string) bool {
 	return said
 }
 
-// sameName reports whether two texts name the same: a name and its ARN, two spellings of an address range.
-func sameName(a, b string) bool {
-	if a == b || slices.Contains(spellings(a), b) || slices.Contains(spellings(b), a) {
-		return b != ""
+// sameName reports whether a request and a state name the same: a name and its ARN, two spellings of an address range.
+func sameName(asked leaf, own string) bool {
+	if slices.Contains(asked.spellings(), own) || slices.Contains(spellings(own), asked.text) {
+		return own != ""
 	}
-	p, errA := netip.ParsePrefix(a)
-	q, errB := netip.ParsePrefix(b)
+	p, errA := netip.ParsePrefix(asked.text)
+	q, errB := netip.ParsePrefix(own)
 	return errA == nil && errB == nil && p.Masked() == q.Masked()
 }
 
-// functionName is how Lambda takes a function beside its ARN: the end of the ARN, with or without the account, or the name,
-// each with a version or an alias behind it (https://docs.aws.amazon.com/lambda/latest/api/API_GetFunction.html).
-var functionName = regexp.MustCompile(`^(?:(?:\d{12}:)?function:)?([A-Za-z0-9_-]+)(?::[A-Za-z0-9_$-]+)?$`)
+// partialARN is how Lambda takes a function beside its ARN: the end of the ARN, with or without the account, or, in a member
+// called qualifiedMember, the name, each with a version or an alias behind it
+// (https://docs.aws.amazon.com/lambda/latest/api/API_GetFunction.html). In other services' names a colon means nothing.
+var partialARN = regexp.MustCompile(`^((?:\d{12}:)?function:)?([A-Za-z0-9_-]+)(?::[A-Za-z0-9_$-]+)?$`)
+
+const qualifiedMember = "functionName"
+
+// spellings are those of a text in a member.
+func (l leaf) spellings() []string {
+	all := spellings(l.text)
+	m := partialARN.FindStringSubmatch(l.text)
+	if m != nil && (m[1] != "" || strings.EqualFold(l.name, qualifiedMember)) && m[2] != l.text {
+		all = append(all, m[2])
+	}
+	return all
+}
 
 // spellings are the forms under which a state may hold an identifier that a request has, the request's own first: an ARN's
 // name, without the version or alias of a function or the ":*" of a log group, the name at the end of a queue's URL.
@@ -169,10 +182,6 @@ func spellings(id string) []string {
 		add(inventory.Name(arn))
 	case strings.HasPrefix(id, "https:"):
 		add(inventory.Name(id))
-	case strings.Contains(id, ":"):
-		if m := functionName.FindStringSubmatch(id); m != nil {
-			add(m[1])
-		}
 	}
 	return all
 }

@@ -93,7 +93,7 @@ func (r *Resolver) instances(c call, s shape, id leaf) []view {
 		address tfstate.Address
 	}
 	seen := map[instance]bool{}
-	for _, spelled := range spellings(id.text) {
+	for _, spelled := range id.spellings() {
 		for _, candidate := range r.inventory.Lookup(c.rec.Account(), c.rec.Region, spelled) {
 			k := instance{candidate.State, candidate.Instance.Address}
 			if !s.means(candidate) || seen[k] || c.elsewhere(id, candidate) || !c.matches(candidate.Instance, s.Match) {
@@ -321,7 +321,7 @@ func (set assignment) same(old, value jsontext.Value) bool {
 
 // sameKey compares two names of one KMS key or other resource, of which either may be an ARN, or of an account.
 func sameKey(a, b string) bool {
-	return sameName(b, a) || root(a) != "" && root(a) == root(b)
+	return sameName(leaf{text: b}, a) || root(a) != "" && root(a) == root(b)
 }
 
 // root is the account that a principal stands for as a whole: 123456789012, arn:aws:iam::123456789012:root
