@@ -187,7 +187,8 @@ func spellings(id string) []string {
 }
 
 // elsewhere reports an instance of another account or region than the call says, by the region of those beside it where it
-// tells none, and by the identifier: an ARN, a queue's URL, a function with its account before it. What each account has one of is elsewhere while either account is not known.
+// tells none, and by the identifier: an ARN, also one of another path, a queue's URL, a function with its account before it.
+// What each account has one of is elsewhere while either account is not known.
 func (c call) elsewhere(id leaf, found inventory.Candidate) bool {
 	differ := func(said, is string) bool { return said != "" && is != "" && said != is }
 	if found.Region == "" && !c.global && differ(found.Near, c.rec.Region) {
@@ -203,7 +204,19 @@ func (c call) elsewhere(id leaf, found inventory.Candidate) bool {
 	if len(parts) < 6 || parts[0] != "arn" {
 		return false
 	}
+	if own := ownARN(found); own != "" && !sameName(id, own) {
+		return true // the same name, in another path or on another bus
+	}
 	return differ(parts[3], found.Region) || differ(parts[4], found.Account) && parts[4] != "aws"
+}
+
+// ownARN is the ARN of an instance that was found as itself, "" where the state has none.
+func ownARN(found inventory.Candidate) string {
+	v, _ := found.Instance.Get("arn")
+	if arn := trail.Text(v); found.Role == inventory.Self && strings.HasPrefix(arn, "arn:") {
+		return arn
+	}
+	return ""
 }
 
 // owned finds the account in a queue's URL, and in a function's name.
