@@ -55,6 +55,9 @@ func (c *Correlator) snapshot(ctx context.Context, k *inventory.Keep) (journal.S
 		}
 		s.Rows = append(s.Rows, journal.SnapshotRow{Key: key, Body: body})
 	}
+	for _, r := range k.Older {
+		s.Older = append(s.Older, journal.HistoryRow{First: r.First, Key: r.Key, Body: r.Body})
+	}
 	return s, nil
 }
 

@@ -23,6 +23,8 @@ type Snapshot struct {
 	// Fresh forgets what was stored of the state before.
 	Fresh bool
 	Rows  []SnapshotRow
+	// Older are bodies in the place of those that rows have which ended before N: the row of the key that snapshot First has.
+	Older []HistoryRow
 }
 
 // SnapshotRow is one row from a snapshot on; without a Body the key has none any more.
@@ -108,6 +110,9 @@ func (t *transaction) snapshot(s Snapshot) {
 		ON CONFLICT(history, n) DO UPDATE SET whole = 1, head = excluded.head`, id, s.N, s.Head)
 	t.run(`DELETE FROM snapshot WHERE history = ? AND n < ?`, id, s.Oldest)
 	t.rows(id, s)
+	for _, r := range s.Older {
+		t.run(`UPDATE instance SET body = ?4 WHERE history = ?1 AND last >= ?3 AND first <= ?3 AND key = ?2`, id, r.Key, r.First, r.Body)
+	}
 }
 
 // history gives the state's place among the histories.

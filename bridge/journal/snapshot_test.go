@@ -71,6 +71,10 @@ func TestHistory(t *testing.T) {
 	}
 	commit(t, j, snapshot(3, 2, row("a", "3"), row("b", ""))) // again, with other marks
 	want[3] = map[string]string{"": "head 3", "a": "3"}
+	older := snapshot(3, 2)
+	older.Snapshots[0].Older = []journal.HistoryRow{{First: 2, Key: []byte("c"), Body: []byte("hidden")}, {First: 2, Key: []byte("none"), Body: []byte("x")}}
+	commit(t, j, older)
+	want[2]["c"] = "hidden"
 	if err := j.PruneHistory(t.Context(), "s"); err != nil {
 		t.Fatal(err)
 	}

@@ -112,7 +112,7 @@ func (r *request) size() int {
 	c := r.commit
 	rows := 0
 	for _, s := range c.Snapshots {
-		rows += len(s.Rows)
+		rows += len(s.Rows) + len(s.Older)
 	}
 	return rows + len(c.Done) + len(c.Events) + len(c.Drifts) + len(c.States) + len(c.Blind) + len(c.Messages)
 }

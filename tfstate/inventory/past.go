@@ -54,6 +54,9 @@ type Keep struct {
 	// Rows gives each instance that differs from those of the snapshot before: its key, and its body from this snapshot
 	// on, or no body if it is gone. Bodies are made as they are asked for; the texts are the caller's.
 	Rows iter.Seq2[[]byte, []byte]
+	// Older are rows that were stored and get another body, because the state has come to mark more of them as sensitive: the
+	// row that snapshot First has, which is not in the newest any more.
+	Older []Row
 }
 
 // head is the text of a Head.
@@ -75,15 +78,17 @@ func (v *Inventory) keep(before []*tfstate.Instance, next *snapshot) *Keep {
 		return nil
 	}
 	v.mu.RLock()
-	oldest := v.states[next.State].snapshots[0].n
+	h := v.states[next.State]
+	oldest := h.snapshots[0].n
 	v.mu.RUnlock()
 	fresh := v.fresh[next.State]
 	delete(v.fresh, next.State)
 	text, _ := json.Marshal(head{headFormat, next.Serial, next.Lineage, next.terraform, next.Written, len(next.all)}) // texts and numbers alone
 	gone, came := parted(before, next.all)
+	older := v.mark(h, came)
 	gone = slices.DeleteFunc(gone, func(i *tfstate.Instance) bool { return at(next.all, i.Address) != nil })
 	return &Keep{
-		State: next.State, Head: Head{next.n, text}, Oldest: oldest, Fresh: fresh, Changed: len(gone) + len(came),
+		State: next.State, Head: Head{next.n, text}, Oldest: oldest, Fresh: fresh, Changed: len(gone) + len(came), Older: older,
 		Rows: func(yield func([]byte, []byte) bool) {
 			for _, i := range gone {
 				if key, _ := v.o.Redactor.Store(i); !yield(key, nil) {
@@ -97,6 +102,40 @@ func (v *Inventory) keep(before []*tfstate.Instance, next *snapshot) *Keep {
 			}
 		},
 	}
+}
+
+// mark gives older versions of instances the marks that a state has now: what is sensitive now is not to be stored as it is
+// because it was not known to be then. It gives what is to be stored anew.
+func (v *Inventory) mark(h *history, came []*tfstate.Instance) (rows []Row) {
+	marked := map[*tfstate.Instance]*tfstate.Instance{}
+	for _, n := range came {
+		if len(n.Sensitive) == 0 {
+			continue
+		}
+		for _, s := range h.snapshots[:len(h.snapshots)-1] {
+			o := s.at(n.Address)
+			if o == nil || o == n || marked[o] != nil {
+				continue
+			}
+			if all := union(o.Sensitive, n.Sensitive); len(all) > len(o.Sensitive) {
+				i := *o
+				i.Sensitive = all
+				marked[o] = &i
+				key, body := v.o.Redactor.Store(&i)
+				rows = append(rows, Row{First: s.n, Key: key, Body: body})
+			}
+		}
+	}
+	if len(marked) > 0 {
+		v.replace(h, marked)
+	}
+	return rows
+}
+
+func union(a, b []tfstate.Path) []tfstate.Path {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // remember gives a state its past when it is first heard of. A past that cannot be used is said, and the state's history

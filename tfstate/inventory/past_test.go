@@ -56,6 +56,13 @@ func (s *shelf) put(k *inventory.Keep) {
 			rows = append(rows, inventory.Row{First: k.Head.N, Key: key, Body: body})
 		}
 	}
+	for _, o := range k.Older {
+		for i := range rows {
+			if r := &rows[i]; bytes.Equal(r.Key, o.Key) && r.First <= o.First && r.Last != 0 && o.First <= r.Last {
+				r.Body = o.Body
+			}
+		}
+	}
 	if given != k.Changed {
 		panic(fmt.Sprintf("%d rows, said %d", given, k.Changed))
 	}
@@ -320,7 +327,7 @@ func TestNoSecretIsKept(t *testing.T) {
 	}
 }
 
-// TestMarksAreKept: an instance that comes to be marked is stored anew under its serial.
+// TestMarksAreKept: an instance that comes to be marked is stored anew under its serial, and so is what it was before.
 func TestMarksAreKept(t *testing.T) {
 	s := newShelf()
 	var told []inventory.Serial
@@ -329,8 +336,19 @@ func TestMarksAreKept(t *testing.T) {
 	give(t, v, uri, minute(0), state("l", 1, r))
 	r.marks = `[[{"type":"get_attr","value":"secret"}]]`
 	give(t, v, uri, minute(0), state("l", 1, r))
-	if len(told) != 2 || !told[1].Again || told[1].Keep == nil || len(s.rows[uri]) != 1 || bytes.Contains(s.rows[uri][0].Body, []byte("hunter")) {
+	if len(told) != 2 || !told[1].Again || told[1].Keep == nil || len(s.rows[uri]) != 1 {
 		t.Errorf("told %d, %d rows", len(told), len(s.rows[uri]))
+	}
+	give(t, v, uri, minute(1), state("l", 2, resource{typ: "aws_thing", name: "b", attributes: `{"id":"j","secret":"hunter4"}`}))
+	r.name, r.attributes = "b", `{"id":"j","secret":"hunter5"}`
+	give(t, v, uri, minute(2), state("l", 3, r))
+	if len(s.rows[uri]) != 3 {
+		t.Fatalf("%d rows", len(s.rows[uri]))
+	}
+	for _, row := range s.rows[uri] {
+		if bytes.Contains(row.Body, []byte("hunter")) {
+			t.Errorf("kept: %s", row.Body)
+		}
 	}
 }
 
