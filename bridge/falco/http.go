@@ -162,7 +162,7 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h.metrics.refused.WithLabelValues(no.cause).Inc()
 	if no.logged && h.said.first(no.cause+" "+sender(r)) {
-		h.log.Warn("request refused", "why", no.cause, "status", no.status, "sender", sender(r), "cause", no.err)
+		h.log.Warn("request refused", "why", no.cause, "status", no.status, "sender", sender(r), "cause", no.err, "way_out", no.says)
 	}
 	if no.status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", http.MethodPost)
@@ -176,13 +176,13 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // expected looks at everything but the body. The path may be a secret: how long looking at it takes must not tell it.
 func (h *HTTP) expected(r *http.Request) *refusal {
 	if subtle.ConstantTimeCompare([]byte(r.URL.Path), []byte(h.path)) != 1 {
-		return &refusal{http.StatusNotFound, "path", "no alerts are taken at this path: set http_output.url in falco.yaml to the bridge's intake with its path", true, nil}
+		return &refusal{http.StatusNotFound, "path", "no alerts are taken at this path: set http_output.url in falco.yaml to the bridge's intake with its path", true, errPath}
 	}
 	if r.Header.Get("Origin") != "" { // a page in a browser on this machine, which could invent alerts
-		return &refusal{http.StatusForbidden, "origin", "alerts are not taken from web pages", true, nil}
+		return &refusal{http.StatusForbidden, "origin", "alerts are not taken from web pages", true, errOrigin}
 	}
 	if r.Method != http.MethodPost {
-		return &refusal{http.StatusMethodNotAllowed, "method", "alerts are taken by POST, as Falco's http_output sends them", true, nil}
+		return &refusal{http.StatusMethodNotAllowed, "method", "alerts are taken by POST, as Falco's http_output sends them", true, errMethod}
 	}
 	switch kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind {
 	case "", "application/json", "text/plain":
@@ -275,6 +275,9 @@ func sender(r *http.Request) string {
 }
 
 var (
+	errPath     = errors.New("another path than the intake's")
+	errOrigin   = errors.New("a header Origin, as browsers send it")
+	errMethod   = errors.New("another method than POST")
 	errTooLarge = errors.New("larger than allowed")
 	errEncoding = errors.New("unknown content encoding")
 )
