@@ -22,7 +22,7 @@ type call struct {
 }
 
 func newCall(rec *trail.Record, e entry) call {
-	return call{rec, unwrapped(rec.Request, "Request", "Req"), unwrapped(rec.Response, "Response"), e.global}
+	return call{rec, unwrapped(rec.Request, "Request", "Req"), unwrapped(rec.Response, "Response"), e.Global}
 }
 
 // unwrapped is what stands in an object's only member, if that has the name of a wrapper:

@@ -47,6 +47,8 @@ type entry struct {
 	// Shared says that each of several resources named takes the same values. Without it, values are told only where the
 	// call names one.
 	Shared bool `json:"shared,omitzero"`
+	// Global says as a document's that the record's region does not tell which resource is meant.
+	Global bool `json:"global,omitzero"`
 	// Shapes are the forms in which Terraform may manage what the call changes, the most specific first. Without any, the
 	// call touches whatever resources it names.
 	Shapes []shape `json:"shapes,omitzero"`
@@ -60,8 +62,6 @@ type entry struct {
 	Items []string `json:"items,omitzero"`
 	// Evidence is where the facts come from.
 	Evidence string `json:"evidence"`
-
-	global bool // as the document says
 }
 
 // shape is one form in which Terraform manages the changed thing.
@@ -190,7 +190,7 @@ func (k *knowledge) add(d document) error {
 		k.tuples[name] = t
 	}
 	for _, e := range d.Entries {
-		e.global = d.Global
+		e.Global = e.Global || d.Global
 		for _, s := range e.Shapes {
 			if err := k.check(s); err != nil {
 				return fmt.Errorf("entry %q %q: %w", e.Source, e.Event, err)

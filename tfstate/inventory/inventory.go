@@ -11,6 +11,7 @@
 package inventory
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -326,8 +327,8 @@ func (v *Inventory) SameType(state, typ string) []*tfstate.Instance {
 	return all
 }
 
-// OfType gives the managed current instances of one type that are known to be in an account and a region, by state and
-// address: for what an account has one of in each region, which no identifier names.
+// OfType gives the managed current instances of one type that are known to be in an account and a region, be it by those
+// beside them, by state and address: for what an account has one of in each region, which no identifier names.
 func (v *Inventory) OfType(account, region, typ string) []Candidate {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
@@ -341,11 +342,11 @@ func (v *Inventory) OfType(account, region, typ string) []Candidate {
 			if i.Address.Type != typ || i.Address.Data || i.Address.Deposed != "" {
 				continue
 			}
-			c := Candidate{State: uri, Instance: i, Current: true}
+			c := Candidate{State: uri, Instance: i, Near: v.states[uri].regions[i.Provider], Current: true}
 			if c.Account, c.Region = placeOf(i); c.Account == "" {
 				c.Account = s.accounts[i.Provider]
 			}
-			if c.Account != "" && c.Account == account && c.Region != "" && c.Region == region {
+			if c.Account != "" && c.Account == account && region != "" && cmp.Or(c.Region, c.Near) == region {
 				all = append(all, c)
 			}
 		}

@@ -528,7 +528,7 @@ func TestOfType(t *testing.T) {
 		resource{typ: "aws_eip", name: "other", attributes: `{"id":"e","region":"eu-west-1"}`},
 	))
 	for asked, want := range map[[2]string][]string{
-		{"111111111111", "eu-west-1"}: {"aws_vpc.by_provider", "aws_vpc.ours"},
+		{"111111111111", "eu-west-1"}: {"aws_vpc.by_provider", "aws_vpc.no_region", "aws_vpc.ours"},
 		{"111111111111", "us-east-1"}: nil,
 		{"222222222222", "eu-west-1"}: nil,
 		{"", ""}:                      nil,
