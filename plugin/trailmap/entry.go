@@ -68,6 +68,9 @@ func (r *Resolver) byShape(c call, e entry, s shape, ids []leaf) []Target {
 	var targets []Target
 	for _, id := range ids {
 		for _, v := range r.instances(c, s, id) {
+			if r.aside(c, s, v) {
+				continue
+			}
 			// What the call sets cannot be shared out among several named resources.
 			t := r.apply(c, s, v, len(ids) == 1 || e.Shared)
 			if t.Unchanged && c.untold(e, s, v) {
@@ -184,7 +187,9 @@ func (r *Resolver) apply(c call, s shape, v view, valuesCount bool) Target {
 		}
 		switch set.As {
 		case asMap, asMapAdded, asMapRemoved:
-			attributes = append(attributes, v.keys(c, set)...)
+			attributes = append(attributes, r.without(c, v, set, v.keys(c, set))...)
+		case asValue:
+			attributes = append(attributes, v.ofKey(c, set)...)
 		case asAdded, asRemoved:
 			attributes = append(attributes, v.elements(c, set)...)
 		default:

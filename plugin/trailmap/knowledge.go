@@ -118,8 +118,19 @@ type assignment struct {
 	// All is the map that has, beside the map, further keys: those that the
 	// provider's default_tags give. A key that only this map has is told with its path.
 	All string `json:"all,omitzero"`
+	// Apart are the resources that manage single keys of the map: a key that one of them has is not told here.
+	Apart *apart `json:"apart,omitzero"`
+	// Key is the attribute that names the key whose value counts, for the form "value".
+	Key string `json:"key,omitzero"`
 	// Blocks has the attributes that members have within blocks, at any depth.
 	Blocks map[string]string `json:"blocks,omitzero"`
+}
+
+// apart is a type of resource that is one key of another resource's map: Parent holds the other's id, Key the key.
+type apart struct {
+	Type   string `json:"type"`
+	Parent string `json:"parent"`
+	Key    string `json:"key"`
 }
 
 // form is how an attribute keeps a value, and how it is compared.
@@ -144,6 +155,7 @@ const (
 	asMap        form = "map"
 	asMapAdded   form = "map added"
 	asMapRemoved form = "map removed"
+	asValue      form = "value" // of one key of such a map, which the instance names
 )
 
 // effect is what the call does to a shape.
@@ -219,7 +231,7 @@ func (k *knowledge) check(s shape) error {
 	}
 	for _, set := range s.Set {
 		switch set.As {
-		case asPlain, asName, asLower, asKey, asVersion, asPolicy, asJSON, asBlocks, asList, asSet, asAdded, asRemoved, asOpaque, asMap, asMapAdded, asMapRemoved:
+		case asPlain, asName, asLower, asKey, asVersion, asPolicy, asJSON, asBlocks, asList, asSet, asAdded, asRemoved, asOpaque, asMap, asMapAdded, asMapRemoved, asValue:
 		default:
 			return fmt.Errorf("attribute %q as %q: unknown form", set.Attribute, set.As)
 		}

@@ -62,6 +62,59 @@ func pairOf(v jsontext.Value) (p pair, is bool) {
 	return p, is
 }
 
+// given is the value that a pair sets, and whether it is known. A key without a value has the empty one.
+func (p pair) given() (value jsontext.Value, known bool) {
+	if p.value == nil || p.value.Kind() == 'n' {
+		return quote(""), true
+	}
+	return p.value, !hidden(p.value)
+}
+
+// ofKey is the value that a call gives the key that the instance is for; none where it gives none.
+func (v view) ofKey(c call, set assignment) []Attribute {
+	key, _ := v.candidate.Instance.Get(tfstate.Path(set.Key))
+	for _, p := range pairs(c.at(set.From)) {
+		if p.key != trail.Text(key) {
+			continue
+		}
+		a := Attribute{Path: tfstate.Path(set.Attribute), strict: true}
+		a.Old, a.OldKnown = v.old(a.Path)
+		if a.New, a.NewKnown = p.given(); !a.NewKnown {
+			a.New = nil
+		}
+		return []Attribute{a}
+	}
+	return nil
+}
+
+// without leaves out the keys that resources of their own manage.
+func (r *Resolver) without(c call, v view, set assignment, attributes []Attribute) []Attribute {
+	if set.Apart == nil || len(attributes) == 0 {
+		return attributes
+	}
+	managed := map[tfstate.Path]bool{}
+	for _, found := range r.inventory.Lookup(c.rec.Account(), c.rec.Region, v.candidate.Instance.ID()) {
+		if found.Instance.Address.Type == set.Apart.Type && string(found.Path) == set.Apart.Parent {
+			key, _ := found.Instance.Get(tfstate.Path(set.Apart.Key))
+			managed[tfstate.Path(set.Attribute).Member(trail.Text(key))] = true
+		}
+	}
+	return slices.DeleteFunc(attributes, func(a Attribute) bool { return managed[a.Path] })
+}
+
+// aside reports a call that changes no other keys than those that resources of their own manage.
+func (r *Resolver) aside(c call, s shape, v view) bool {
+	for _, set := range s.Set {
+		if set.Apart == nil {
+			return false
+		}
+		if all := v.keys(c, set); len(all) == 0 || len(r.without(c, v, set, all)) > 0 {
+			return false
+		}
+	}
+	return len(s.Set) > 0
+}
+
 // keys are the keys of a map that a call sets or removes, one by one.
 func (v view) keys(c call, set assignment) []Attribute {
 	values := c.at(set.From)
@@ -81,10 +134,7 @@ func (v view) keys(c call, set assignment) []Attribute {
 		a := v.key(set, p.key)
 		switch {
 		case set.As != asMapRemoved:
-			a.New, a.NewKnown = p.value, !hidden(p.value)
-			if p.value == nil || p.value.Kind() == 'n' {
-				a.New = quote("") // a key without a value has the empty one
-			}
+			a.New, a.NewKnown = p.given()
 		case p.value == nil || a.OldKnown && v.redactor.Equal(a.Old, p.value):
 			a.NewKnown = true
 		case a.OldKnown: // a key with another value stays
