@@ -102,7 +102,7 @@ func (s *shell) Info() *plugins.Info {
 	}
 }
 
-// InitSchema lets Falco check the configuration first.
+// InitSchema lets Falco print what can be configured; Init checks it.
 func (s *shell) InitSchema() *sdk.SchemaInfo { return &sdk.SchemaInfo{Schema: field.Schema} }
 
 // Init takes the configuration.

@@ -9,8 +9,8 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// Schema is the JSON Schema of the plugin's init configuration. ParseConfig checks the same and says more clearly what is
-// wrong: not every host looks at a schema.
+// Schema tells users of the plugin's init configuration, as JSON Schema. It constrains nothing: a host checks a schema before
+// the plugin is asked, and its messages name neither what was meant nor what is wanted. ParseConfig does both.
 //
 //go:embed config.schema.json
 var Schema string
@@ -57,10 +57,44 @@ func ParseConfig(text string) (Config, error) {
 func plain(err error) error {
 	var semantic *json.SemanticError
 	if errors.As(err, &semantic) && semantic.Err != nil && errors.Is(semantic.Err, json.ErrUnknownName) {
-		return fmt.Errorf("unknown member %q", strings.TrimPrefix(string(semantic.JSONPointer), "/"))
+		name := strings.TrimPrefix(string(semantic.JSONPointer), "/")
+		if known := meant(name); known != "" {
+			return fmt.Errorf("unknown member %q: did you mean %q?", name, known)
+		}
+		return fmt.Errorf("unknown member %q", name)
 	}
 	if errors.As(err, &semantic) && semantic.JSONPointer != "" {
 		return fmt.Errorf("member %q is a %s", strings.TrimPrefix(string(semantic.JSONPointer), "/"), semantic.JSONKind)
 	}
 	return err
+}
+
+// meant is the member whose name is hardly another; "" for none.
+func meant(name string) string {
+	for _, known := range []string{"states", "sensitive_key_file", "poll_seconds"} {
+		if distance(strings.ToLower(name), known) <= max(2, len(name)/3) {
+			return known
+		}
+	}
+	return ""
+}
+
+// distance counts the letters to add, take away or change (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal, row[j+1] = row[j+1], min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
 }

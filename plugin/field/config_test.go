@@ -28,7 +28,12 @@ func TestParseConfig(t *testing.T) {
 
 func TestParseConfigErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"statess":[]}`:                          `unknown member "statess"`,
+		`{"statess":[]}`:                          `unknown member "statess": did you mean "states"?`,
+		`{"sates":[]}`:                            `unknown member "sates": did you mean "states"?`,
+		`{"state":[]}`:                            `unknown member "state": did you mean "states"?`,
+		`{"sensitive-key-file":""}`:               `unknown member "sensitive-key-file": did you mean "sensitive_key_file"?`,
+		`{"pollSeconds":1}`:                       `unknown member "pollSeconds": did you mean "poll_seconds"?`,
+		`{"sqs":{}}`:                              `unknown member "sqs": known are states (a list of texts)`,
 		`{"states":"/s"}`:                         `member "states" is a string`,
 		`{"states":[""]}`:                         `states[0] ""`,
 		`{"states":["/a","s3://b/k"]}`:            `states[1] "s3://b/k"`,
@@ -45,13 +50,19 @@ func TestParseConfigErrors(t *testing.T) {
 	}
 }
 
-func TestSchemaIsJSON(t *testing.T) {
+// TestSchemaConstrainsNothing: a host would tell of what it finds before ParseConfig can tell more.
+func TestSchemaConstrainsNothing(t *testing.T) {
 	if !jsontext.Value(field.Schema).IsValid() {
 		t.Error("the schema is not JSON")
 	}
-	for _, member := range []string{`"states"`, `"sensitive_key_file"`, `"poll_seconds"`, `"additionalProperties": false`} {
+	for _, member := range []string{`"states"`, `"sensitive_key_file"`, `"poll_seconds"`} {
 		if !strings.Contains(field.Schema, member) {
 			t.Errorf("the schema lacks %s", member)
+		}
+	}
+	for _, rule := range []string{"additionalProperties", "items", "minimum", `"string"`, `"array"`, `"integer"`} {
+		if strings.Contains(field.Schema, rule) {
+			t.Errorf("the schema has %s", rule)
 		}
 	}
 }
