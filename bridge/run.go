@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -174,14 +175,20 @@ func follow(ctx context.Context, sources []source.Source, into source.Sink, read
 	return watches.Wait()
 }
 
-// stateCheck is well while every state can be read; the reason names one that cannot. The others are of use all the same.
+// stateCheck is well while every state can be read; the reason names those that cannot, the first few of many. The others
+// are of use all the same.
 func stateCheck(states *inventory.Inventory) serve.Check {
 	return func() wire.Check {
+		var reasons []string
 		for _, info := range states.States() {
 			if info.Fault != nil {
-				return wire.Check{Degraded: true, Reason: filepath.Base(info.State) + ": " + info.Fault.Error()}
+				reasons = append(reasons, filepath.Base(info.State)+": "+info.Fault.Error())
 			}
 		}
-		return wire.Check{OK: true}
+		const most = 3
+		if more := len(reasons) - most; more > 0 {
+			reasons = append(reasons[:most], fmt.Sprintf("and %d more", more))
+		}
+		return wire.Check{OK: len(reasons) == 0, Degraded: len(reasons) > 0, Reason: strings.Join(reasons, "; ")}
 	}
 }

@@ -3,11 +3,15 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/tfdrift/tfdrift-falco/bridge/wire"
+	"github.com/tfdrift/tfdrift-falco/tfstate/inventory"
 )
 
 // TestStagesStopInOrder: each stage has ended before the next is told to stop.
@@ -75,4 +79,23 @@ func TestAStopIsBounded(t *testing.T) {
 			t.Errorf("a failure at the stop: got %v", err)
 		}
 	})
+}
+
+// TestStateCheckNamesWhatCannotBeRead: the first few of many, and nothing any more when all is well.
+func TestStateCheckNamesWhatCannotBeRead(t *testing.T) {
+	states := inventory.New(inventory.Options{})
+	check := stateCheck(states)
+	for i := range 5 {
+		states.Fault(fmt.Sprintf("file:///s/%d.tfstate", i), errors.New("cut off"))
+	}
+	want := wire.Check{Degraded: true, Reason: "0.tfstate: cut off; 1.tfstate: cut off; 2.tfstate: cut off; and 2 more"}
+	if got := check(); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	for i := range 5 {
+		states.Fault(fmt.Sprintf("file:///s/%d.tfstate", i), nil)
+	}
+	if got := check(); got != (wire.Check{OK: true}) {
+		t.Errorf("all is well: got %+v", got)
+	}
 }

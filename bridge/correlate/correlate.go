@@ -111,7 +111,11 @@ func (c *Correlator) Run(ctx context.Context) error {
 			err = c.tell(ctx, s)
 		case <-ready:
 			ready, arrived = nil, c.journal.Arrived()
-			if err = c.keepHistories(ctx); err == nil {
+			if err = c.keepHistories(ctx); journal.Temporary(err) {
+				c.log.Error("histories of states that are gone are kept until the next start", "error", err)
+				err = nil
+			}
+			if err == nil {
 				again, err = c.inbox(ctx) // what an earlier run left in the inbox
 			}
 		case <-arrived:

@@ -21,6 +21,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -86,6 +87,7 @@ type Journal struct {
 
 	mu        sync.Mutex     // held while messages are published
 	refused   string         // why the newest transaction was; "" when it was not
+	damaged   string         // what the last reading found that met with damage, which does not pass
 	broken    map[int64]bool // alerts in the inbox that cannot be read
 	bounds    bounds
 	followers []func([]Stored)
@@ -141,14 +143,14 @@ func (j *Journal) Close() error {
 // Epoch is a random text made with the file: an id means nothing in a journal of another epoch.
 func (j *Journal) Epoch() string { return j.epoch }
 
-// Status is degraded while the disk refuses what is to be stored, or the file is no longer where it was: what is kept
-// can still be read. The reason has the way out.
+// Status is degraded while the disk refuses what is to be stored, once damage was met with, or when the file is no longer
+// where it was: what is kept can still be read. The reason has the way out.
 func (j *Journal) Status() wire.Check {
 	j.mu.Lock()
-	refused := j.refused
+	reason := cmp.Or(j.damaged, j.refused)
 	j.mu.Unlock()
-	if refused != "" {
-		return wire.Check{Degraded: true, Reason: refused}
+	if reason != "" {
+		return wire.Check{Degraded: true, Reason: reason}
 	}
 	if now, err := os.Stat(j.path); err != nil || !os.SameFile(now, j.opened) {
 		return wire.Check{Degraded: true, Reason: fmt.Sprintf("the file %q was removed or replaced: what is stored now is gone when the bridge ends: put it back, and start the bridge anew", j.path)}

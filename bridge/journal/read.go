@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/tfdrift/tfdrift-falco/bridge/wire"
 )
@@ -240,7 +241,8 @@ func collect[T any](rows *sql.Rows, err error, scan func(*sql.Rows) (T, error)) 
 	return all, rows.Err()
 }
 
-// failed names the file; a journal that was closed meanwhile says so rather than what SQLite makes of it.
+// failed names the file; a journal that was closed meanwhile says so rather than what SQLite makes of it. Damage is kept for
+// Status.
 func (j *Journal) failed(operation string, err error) error {
 	if err == nil {
 		return nil
@@ -250,5 +252,11 @@ func (j *Journal) failed(operation string, err error) error {
 		err = ErrClosed
 	default:
 	}
-	return explained(operation, j.path, err)
+	err = explained(operation, j.path, err)
+	if code := code(err); code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB {
+		j.mu.Lock()
+		j.damaged = err.Error()
+		j.mu.Unlock()
+	}
+	return err
 }
