@@ -47,6 +47,12 @@ type files struct {
 	pattern string // absolute; a glob
 	o       Options
 	nothing sync.Once // tells that there is no state
+	taken   sync.Map  // paths of which a content was taken, by any call
+}
+
+func (f *files) wasTaken(path string) bool {
+	_, ok := f.taken.Load(path)
+	return ok
 }
 
 // New makes a source from a path, a file:// URI, a directory or a glob. The files need not exist yet. A state's URI is

@@ -406,6 +406,33 @@ func TestADirectoryInItsPlace(t *testing.T) {
 	sink.Await(t, "the state again", func() bool { return sink.Newest(uri) == 2 && sink.FaultOf(uri) == nil })
 }
 
+// TestABadFileThatIsTakenAway: nothing is missed of what never was a state, and much of what was one, also in an earlier
+// reading.
+func TestABadFileThatIsTakenAway(t *testing.T) {
+	dir := t.TempDir()
+	bad, once := filepath.Join(dir, "bad.tfstate"), filepath.Join(dir, "once.tfstate")
+	put(t, bad, []byte("no state"))
+	put(t, once, sourcetest.State("a", 1))
+	s, sink := open(t, dir, quick), sourcetest.NewSink(t)
+	if err := s.Load(t.Context(), sink); err != nil {
+		t.Fatal(err)
+	}
+	put(t, once, []byte("no state any more"))
+	sink.Watch(t, s)
+	faulty := func(path string) func() bool { return func() bool { return sink.FaultOf("file://"+path) != nil } }
+	sink.Await(t, "two faults", func() bool { return faulty(bad)() && faulty(once)() })
+	for _, path := range []string{bad, once} {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sink.Await(t, "no fault of the bad file", func() bool { return !faulty(bad)() })
+	sink.Await(t, "that the other is missed", func() bool {
+		err := sink.FaultOf("file://" + once)
+		return err != nil && strings.Contains(err.Error(), "the file is not there; what was read of it before stays")
+	})
+}
+
 // TestLinksInCircles: two links that lead up would make a walk endless; one, each state many.
 func TestLinksInCircles(t *testing.T) {
 	dir := t.TempDir()

@@ -41,7 +41,6 @@ type content struct {
 	since time.Time
 	tries int
 	fault string // what was told of it; "" when it is well
-	read  bool   // taken at least once
 	place bool   // not a file, but a directory that cannot be listed
 }
 
@@ -185,16 +184,19 @@ func (s *scan) missing(found []string, err error) {
 		if _, there := slices.BinarySearch(found, path); there || s.closed[path] != nil {
 			continue
 		}
-		*c = content{fault: c.fault, read: c.read, place: c.place}
-		there := isDir(path)
+		*c = content{fault: c.fault, place: c.place}
+		there, read := isDir(path), s.f.wasTaken(path)
 		switch closed := s.closedAbove(path); {
-		case c.place, there && !c.read: // a directory, and all is well with it, or it has gone
+		case c.place, there && !read: // a directory, and all is well with it, or it has gone
 			s.tell(path, c, nil)
 			delete(s.known, path)
 		case there:
 			s.tell(path, c, errDirectory)
 		case closed != nil:
 			s.tell(path, c, closed)
+		case !read && path != s.f.pattern: // one of many that was never a state: nothing is missed
+			s.tell(path, c, nil)
+			delete(s.known, path)
 		default:
 			s.tell(path, c, errGone)
 		}
@@ -246,7 +248,7 @@ func (s *scan) take(ctx context.Context, path string) time.Duration {
 		err = errNoFile
 	}
 	if err != nil {
-		*c = content{fault: c.fault, read: c.read}
+		*c = content{fault: c.fault}
 		s.tell(path, c, readable(err))
 		return 0
 	}
@@ -262,7 +264,8 @@ func (s *scan) take(ctx context.Context, path string) time.Duration {
 	if err != nil {
 		return s.broken(ctx, c, path, now, err)
 	}
-	c.stamp, c.again, c.since, c.tries, c.read = now, now.unsure(read), time.Time{}, 0, true
+	c.stamp, c.again, c.since, c.tries = now, now.unsure(read), time.Time{}, 0
+	s.f.taken.Store(path, true)
 	s.tell(path, c, nil)
 	return 0
 }
