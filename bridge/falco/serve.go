@@ -16,8 +16,9 @@ const (
 	// through, what only holds a connection open does not.
 	bodyGrace = 10 * time.Second
 	slowest   = 4 << 10
-	// answerWithin is how long a sender may take to receive its answer.
-	answerWithin = 10 * time.Second
+	// answerWithin is how long a sender may take to receive its answer. Before that the server reads on, for bodyGrace at most,
+	// behind a body that was refused.
+	answerWithin = bodyGrace + 10*time.Second
 	// finishWithin is how long requests that are under way when the intake ends may take.
 	finishWithin = 3 * time.Second
 )
