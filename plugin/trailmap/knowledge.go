@@ -4,6 +4,7 @@ import (
 	"embed"
 	"fmt"
 	"path"
+	"sync"
 
 	"github.com/go-json-experiment/json"
 )
@@ -170,6 +171,9 @@ const (
 	effectTouch   effect = "touch"   // changes something that has no attribute
 	effectNothing effect = "nothing" // changes nothing, whatever the further shapes say
 )
+
+// embedded reads the files when it is first asked for; nobody changes what it gives.
+var embedded = sync.OnceValues(load)
 
 // load reads all embedded files. An error is a fault in the data, named by file and entry.
 func load() (*knowledge, error) {

@@ -81,7 +81,7 @@ type Resolver struct {
 
 // New reads the embedded knowledge. The redactor may be nil, as tfstate.Redactor allows.
 func New(inv *inventory.Inventory, redactor *tfstate.Redactor) (*Resolver, error) {
-	k, err := load()
+	k, err := embedded()
 	if err != nil {
 		return nil, err
 	}
