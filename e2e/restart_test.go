@@ -123,9 +123,15 @@ func newRestarts(t *testing.T) *restarts {
 	return &restarts{t: t, data: t.TempDir(), trail: t.TempDir(), states: t.TempDir()}
 }
 
+// begin starts the bridge and waits until it has read the states that are there.
 func (r *restarts) begin(states string) {
 	r.t.Helper()
 	r.bridge = start(r.t, "--data", r.data, "--cloudtrail", r.trail+"?watch=true", "--state", states)
+	for end := time.Now().Add(patience); !strings.Contains(r.logged(), `"states read"`); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			r.t.Fatalf("the states are not read:\n%s", r.logged())
+		}
+	}
 	r.last = r.watch("all")
 }
 
