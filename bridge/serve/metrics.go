@@ -45,8 +45,6 @@ var (
 	descPending      = describe("inbox_pending", "Alerts in the inbox that are not yet correlated.")
 	descMessages     = describe("journal_messages_total", "Messages journalled, by type.", "type")
 	descOpenDrifts   = describe("drifts_open", "Drifts that are open.")
-	descStates       = describe("states", "Terraform states known.")
-	descResources    = describe("state_resources", "Resource instances in all states.")
 	descBlind        = describe("blind_spots_total", "Mutating events that no state explained.")
 )
 
@@ -87,7 +85,7 @@ func (m *metrics) request(path, code string, took time.Duration) {
 func (m *metrics) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descSessions, descSubscribers, descBehind, descOpened, descClosed, descSent, descStatsDropped, descGaps, descFromJournal, descDropped,
-		descAlerts, descPending, descMessages, descOpenDrifts, descStates, descResources, descBlind,
+		descAlerts, descPending, descMessages, descOpenDrifts, descBlind,
 	} {
 		to <- d
 	}
@@ -128,8 +126,6 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		count(descMessages, n, kind)
 	}
 	gauge(descOpenDrifts, s.OpenDrifts)
-	gauge(descStates, s.States)
-	gauge(descResources, s.Resources)
 	var blind int64
 	for _, n := range s.BlindSpots {
 		blind += n
