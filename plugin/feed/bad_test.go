@@ -203,7 +203,8 @@ func TestCopiedAnew(t *testing.T) {
 		},
 		"renamed": func(t *testing.T, path, text string) {
 			write(t, path+".tmp", text)
-			if err := os.Rename(path+".tmp", path); err != nil {
+			// The other file stays, so that its inode is not given to the next.
+			if err := errors.Join(os.Link(path, fmt.Sprint(path, ".", len(text))), os.Rename(path+".tmp", path)); err != nil {
 				t.Error(err)
 			}
 		},
