@@ -29,6 +29,7 @@ type Cursor struct {
 	room    chan struct{} // cap 1: replies were taken
 	stats   uint64        // number of the newest stats message given
 	foreign bool          // at stems from another journal, and a gap told so
+	past    wire.ID       // up to there the cursor was asked for what had been published before
 
 	// Read without mu, which may be held while the journal is read: the hub must not wait for that.
 	wantsMessages, wantsStats, draining atomic.Bool
@@ -125,7 +126,7 @@ func (c *Cursor) Subscribe(t wire.Topic, since *wire.Cursor, reply []byte) error
 
 // placeOf is where a client's cursor stands in this journal.
 func (c *Cursor) placeOf(since wire.Cursor, newest wire.ID) wire.ID {
-	if (since.Epoch == "" || since.Epoch == c.hub.Epoch()) && since.ID.Compare(newest) <= 0 {
+	if (since.Epoch == "" || since.Epoch == c.hub.Epoch()) && (since.ID.Compare(newest) <= 0 || c.hub.justGiven(since.ID)) {
 		return since.ID
 	}
 	if !c.foreign { // else told with the topic before
@@ -135,11 +136,18 @@ func (c *Cursor) placeOf(since wire.Cursor, newest wire.ID) wire.ID {
 	return wire.ID{}
 }
 
+// justGiven reports an id that may be on disk and not yet published, so that REST has shown it and the ring has not.
+func (h *Hub) justGiven(id wire.ID) bool {
+	const window = 10 * time.Second
+	now := h.o.Now().UnixMilli()
+	return id.Millis <= uint64(max(now, 0)) && id.Millis >= uint64(max(now-window.Milliseconds(), 0))
+}
+
 // moveTo has the cursor read from there on. The topics that were there before have given all up to where it stands.
 func (c *Cursor) moveTo(from, newest wire.ID) {
-	defer func() { c.read.Store(c.at.Millis) }()
 	if !c.wantsMessages.Load() {
 		c.at = newest
+		c.read.Store(c.at.Millis) // a place that a client names may lie before everything: what take gives tells where it is
 	}
 	if from.Compare(c.at) >= 0 {
 		return
@@ -149,7 +157,7 @@ func (c *Cursor) moveTo(from, newest wire.ID) {
 			c.since[t] = c.at
 		}
 	}
-	c.at = from
+	c.at, c.past = from, newest
 }
 
 // Place is the newest message that the cursor has looked at: what it gives next lies behind it.
@@ -274,7 +282,7 @@ func (c *Cursor) takeMessages(ctx context.Context, frames []Frame) ([]Frame, err
 	c.hub.ringMu.RUnlock()
 	if ok {
 		c.foreign = false
-		if len(frames) > had {
+		if len(frames) > had && c.at.Compare(c.past) > 0 {
 			c.hub.delivery.Observe(c.hub.o.Now().Sub(time.UnixMilli(int64(c.at.Millis))).Seconds())
 		}
 		return frames, nil
@@ -339,9 +347,22 @@ func (c *Cursor) gap(frames []Frame, g *journal.GapError) ([]Frame, error) {
 	c.at = g.Pruned
 	if c.foreign {
 		c.foreign = false
-		return frames, nil
+		if from = c.lagging(g.Pruned); from.IsZero() {
+			return frames, nil
+		}
 	}
 	return append(frames, Frame{Body: c.tellGap(wire.Gap{Reason: "retention", From: from, To: g.Pruned, Lost: -1})}), nil
+}
+
+// lagging is the earliest place of this journal before pruned that a topic stands at; zero without one.
+func (c *Cursor) lagging(pruned wire.ID) (at wire.ID) {
+	for _, t := range c.topics() {
+		since := c.since[t]
+		if !since.IsZero() && since.Compare(pruned) < 0 && (at.IsZero() || since.Compare(at) < 0) {
+			at = since
+		}
+	}
+	return at
 }
 
 func (c *Cursor) tellGap(g wire.Gap) []byte {
@@ -371,6 +392,9 @@ func (c *Cursor) wants() {
 	_, stats := c.since[wire.TopicStats]
 	c.wantsStats.Store(stats)
 	c.wantsMessages.Store(len(c.since) > 1 || len(c.since) == 1 && !stats)
+	if !c.wantsMessages.Load() {
+		c.foreign = false // its place is given up
+	}
 }
 
 // drain lets Next give what is there and then end.

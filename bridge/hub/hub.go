@@ -5,8 +5,9 @@
 // behind it; both end when the hub shuts down.
 //
 // Guarantees:
-//   - Order: a cursor gives messages in the order of their ids, each once, whatever topics were named how often. all is
-//     the four others: subscribing to it is subscribing to each, unsubscribing from it is unsubscribing from each.
+//   - Order: a cursor gives messages in the order of their ids, each once, whatever topics were named how often. Only a
+//     topic that joins from an earlier place steps back to it, for that topic alone. all is the four others: subscribing to
+//     it is subscribing to each, unsubscribing from it is unsubscribing from each.
 //   - From then on: a topic gives messages that were published after Subscribe, or behind the cursor it names, none from
 //     before, and none is lost in between, because the newest id is read and the topic added under one lock. After
 //     Unsubscribe nothing more of the topic comes. The reply to either stands in the stream just where the change took

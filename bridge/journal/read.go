@@ -1,12 +1,11 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
-	"maps"
 	"math"
-	"slices"
 	"strings"
 	"time"
 
@@ -120,61 +119,47 @@ func topicFilter(topics []wire.Topic) (where string, args []any) {
 }
 
 // Drifts gives each drift once, as the newest message about it, the newest first: those that pass the filter (nil: all),
-// before an id (zero: from the newest), at most limit. A filter reads every drift on its way, some 5 us each.
+// before an id (zero: from the newest), at most limit. A filter reads every drift on its way, some microseconds each.
 func (j *Journal) Drifts(ctx context.Context, filter wire.Filter, before wire.ID, limit int) (wire.List, error) {
-	where, args := filtered(wire.TopicDrifts, filter)
-	return j.list(ctx, `SELECT last, body FROM drift WHERE last < ?`+where+` ORDER BY last DESC LIMIT ?`, before, args, limit)
+	return j.list(ctx, `SELECT last, body FROM drift WHERE last < ? ORDER BY last DESC`, before, sieve(wire.TopicDrifts, filter), limit)
 }
 
 // Events gives the kept messages of topic events in the same way.
 func (j *Journal) Events(ctx context.Context, filter wire.Filter, before wire.ID, limit int) (wire.List, error) {
-	where, args := filtered(wire.TopicEvents, filter)
-	return j.list(ctx,
-		`SELECT id, body FROM message WHERE topic = 'events' AND id < ?`+where+` ORDER BY id DESC LIMIT ?`, before, args, limit)
+	return j.list(ctx, `SELECT id, body FROM message WHERE topic = 'events' AND id < ? ORDER BY id DESC`, before,
+		sieve(wire.TopicEvents, filter), limit)
 }
 
-// filtered is a filter as SQL. A name that the topic does not have lets nothing pass.
-func filtered(topic wire.Topic, filter wire.Filter) (where string, args []any) {
-	for _, name := range slices.Sorted(maps.Keys(filter)) {
-		texts := filter[name]
-		if len(texts) == 0 {
-			return " AND 0", nil
-		}
-		// A BLOB would be taken for SQLite's own binary form of JSON.
-		where += " AND json_extract(CAST(body AS TEXT), ?) IN (?" + strings.Repeat(", ?", len(texts)-1) + ")"
-		args = append(args, "$."+wire.FilterPlace(topic, name))
-		for _, text := range texts {
-			args = append(args, text)
-		}
-	}
-	return where, args
-}
-
-// list asks for one more than limit, to know whether there is a next page.
-func (j *Journal) list(ctx context.Context, query string, before wire.ID, filter []any, limit int) (wire.List, error) {
+// list reads until it has one more than limit, to know whether there is a next page.
+func (j *Journal) list(ctx context.Context, query string, before wire.ID, passes func([]byte) bool, limit int) (list wire.List, err error) {
 	bound := int64(math.MaxInt64)
 	if !before.IsZero() {
 		bound = pack(before)
 	}
 	limit = max(limit, 1)
-	args := append(append([]any{bound}, filter...), limit+1)
-	rows, err := j.read.QueryContext(ctx, query, args...)
-	found, err := collect(rows, err, func(rows *sql.Rows) (s Stored, err error) {
-		var id int64
-		err = rows.Scan(&id, &s.Body)
-		s.ID = unpack(id)
-		return s, err
-	})
+	rows, err := j.read.QueryContext(ctx, query, bound)
 	if err != nil {
 		return wire.List{}, j.failed("list messages of", err)
 	}
-	list := wire.List{}
-	if len(found) > limit {
-		found = found[:limit]
-		list.Next = found[limit-1].ID.String()
+	defer rows.Close()
+	var last int64
+	for rows.Next() {
+		var id int64
+		var body sql.RawBytes
+		if err := rows.Scan(&id, &body); err != nil {
+			return wire.List{}, j.failed("list messages of", err)
+		}
+		if !passes(body) {
+			continue
+		}
+		if len(list.Items) == limit {
+			list.Next = unpack(last).String()
+			break
+		}
+		list.Items, last = append(list.Items, bytes.Clone(body)), id
 	}
-	for _, s := range found {
-		list.Items = append(list.Items, s.Body)
+	if err := rows.Err(); err != nil {
+		return wire.List{}, j.failed("list messages of", err)
 	}
 	return list, nil
 }

@@ -32,6 +32,10 @@ func (s *server) stream(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, err)
 		return
 	}
+	if r.Method == http.MethodHead { // nothing written would ever fail: the stream would outlive its client
+		newEvents(w, s.hub.Epoch())
+		return
+	}
 	cursor, start, err := s.hub.NewCursor()
 	if err != nil {
 		s.refuse(w, err)

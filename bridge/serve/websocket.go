@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -36,7 +37,13 @@ func (s *server) websocket(w http.ResponseWriter, r *http.Request) {
 // isUpgrade looks at all that gorilla would refuse in plain text.
 func isUpgrade(r *http.Request) bool {
 	return r.Method == http.MethodGet && websocket.IsWebSocketUpgrade(r) &&
-		r.Header.Get("Sec-WebSocket-Version") == "13" && len(r.Header.Get("Sec-WebSocket-Key")) == 24
+		r.Header.Get("Sec-WebSocket-Version") == "13" && isKey(r.Header.Get("Sec-WebSocket-Key"))
+}
+
+// isKey reports 16 bytes in base64 (https://www.rfc-editor.org/rfc/rfc6455#section-4.1).
+func isKey(s string) bool {
+	key, err := base64.StdEncoding.DecodeString(s)
+	return err == nil && len(key) == 16
 }
 
 // conversation is one session's side of the protocol.
@@ -123,16 +130,17 @@ func (s *server) reply(session *hub.Session, m wire.Message) {
 
 func (c *conversation) dispatch(session *hub.Session, frame []byte) error {
 	var in input
-	if err := json.Unmarshal(frame, &in); err != nil {
-		return badRequest("cannot read %s: want one JSON object such as %s", quoted(string(frame)), example)
-	}
-	if in.Type == "ping" {
+	unread := json.Unmarshal(frame, &in)
+	if unread == nil && in.Type == "ping" {
 		session.Alive()
 		c.reply(session, wire.Message{Type: wire.TypePong})
 		return nil
 	}
 	if err := c.allow(session); err != nil {
 		return err
+	}
+	if unread != nil {
+		return badRequest("cannot read %s: want one JSON object such as %s", quoted(string(frame)), example)
 	}
 	switch in.Type {
 	case "subscribe":

@@ -58,14 +58,16 @@ func FilterPlace(what Topic, name string) string { return filters[what][name] }
 // Check finds fault with a query's topic and filter; the error says what there is.
 func (q Query) Check() error {
 	if _, known := filters[q.What]; !known {
-		return fmt.Errorf("unknown what %q: want drifts, events, state or stats", q.What)
+		return fmt.Errorf("unknown what %.64q: want drifts, events, state or stats", string(q.What))
 	}
+	const most = 64 // of what a client wrote, in an error
 	for name, texts := range q.Filter {
+		short := strings.ToValidUTF8(name[:min(len(name), most)], "")
 		switch {
 		case FilterPlace(q.What, name) == "" && len(filters[q.What]) == 0:
-			return fmt.Errorf("unknown filter %q: %s has none", name, q.What)
+			return fmt.Errorf("unknown filter %q: %s has none", short, q.What)
 		case FilterPlace(q.What, name) == "":
-			return fmt.Errorf("unknown filter %q for %s: want %s", name, q.What, strings.Join(FilterNames(q.What), ", "))
+			return fmt.Errorf("unknown filter %q for %s: want %s", short, q.What, strings.Join(FilterNames(q.What), ", "))
 		case len(texts) == 0:
 			return fmt.Errorf("filter %q has no text to compare with", name)
 		}

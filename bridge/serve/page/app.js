@@ -124,7 +124,6 @@ function status(state, text) {
 }
 
 function show(m) {
-  if (m.id && (!last || laterId(m.id, last))) last = m.id;
   if (m.replayed) byId('demo').hidden = false;
   if (m.type === 'drift') drifts.add(m);
   else if (m.type === 'falco' || m.type === 'event' || m.type === 'state_change') events.add(m);
@@ -141,27 +140,32 @@ async function earlier() {
 }
 
 let epoch = '';
-let last = ''; // the newest message seen: a connection that was cut goes on behind it
+let last = ''; // the place in the feed: a connection that was cut goes on behind it
+let listed = false; // what was before the first subscription has been asked for
 let attempts = 0;
 
 function receive(socket, m) {
   switch (m.type) {
     case 'welcome':
-      if (epoch && epoch !== m.payload.epoch) { drifts.clear(); events.clear(); last = ''; }
+      if (epoch && epoch !== m.payload.epoch) { drifts.clear(); events.clear(); last = ''; listed = false; }
       epoch = m.payload.epoch;
-      socket.send(JSON.stringify({type: 'subscribe', topic: 'all', payload: last ? {since: last, epoch} : {}}));
+      last = last || m.payload.cursor;
+      socket.send(JSON.stringify({type: 'subscribe', topic: 'all', payload: {since: last, epoch}}));
       break;
     case 'subscribed':
       attempts = 0;
       status('open', 'Live');
-      if (last) return; // what came in between follows by itself
-      earlier().catch((e) => status('open', 'Live, without earlier messages (' + e.message + ')'));
+      if (listed) return; // what came in between follows by itself
+      earlier().then(() => { listed = true; }).catch((e) => status('open', 'Live, without earlier messages (' + e.message + ')'));
       return;
     case 'gap':
-      byId('gap').textContent = 'Some messages are missing here: they are no longer kept.';
+      byId('gap').textContent = m.payload.reason === 'retention' ?
+        'Some messages are missing here: they are no longer kept.' :
+        'The bridge has another journal now: what it keeps follows, what the earlier one had is not known.';
       byId('gap').hidden = false;
       return;
   }
+  if (m.id) last = m.id;
   show(m);
 }
 
