@@ -88,7 +88,7 @@ func moves(gone, replaced, created []*Instance, red *Redactor) []Change {
 	slices.SortFunc(created, func(a, b *Instance) int { return a.Address.Compare(b.Address) })
 	for _, n := range created {
 		id := identityOf(n, red)
-		c := Change{Action: Created, Address: n.Address, Type: n.Address.Type, ID: red.shownID(n)}
+		c := Change{Action: Created, Address: n.Address, Type: n.Address.Type, ID: red.ShownID(n)}
 		if olds := from[id]; len(olds) > 0 {
 			from[id] = olds[1:]
 			moved[olds[0]] = true
@@ -98,7 +98,7 @@ func moves(gone, replaced, created []*Instance, red *Redactor) []Change {
 	}
 	for _, o := range gone {
 		if !moved[o] {
-			changes = append(changes, Change{Action: Deleted, Address: o.Address, Type: o.Address.Type, ID: red.shownID(o)})
+			changes = append(changes, Change{Action: Deleted, Address: o.Address, Type: o.Address.Type, ID: red.ShownID(o)})
 		}
 	}
 	return changes
@@ -136,7 +136,7 @@ func byAddress(all []*Instance) map[Address]*Instance {
 }
 
 func compare(o, n *Instance, red *Redactor) (Change, bool) {
-	c := Change{Action: Modified, Address: n.Address, Type: n.Address.Type, ID: red.shownID(n), Attributes: leaves(o, n, red)}
+	c := Change{Action: Modified, Address: n.Address, Type: n.Address.Type, ID: red.ShownID(n), Attributes: leaves(o, n, red)}
 	switch {
 	case !red.SameID(o, n):
 		c.Action = Replaced

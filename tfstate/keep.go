@@ -154,8 +154,8 @@ func (r *Redactor) SameID(a, b *Instance) bool {
 	return (Kept(x) || Kept(y)) && r.Equal(x, y)
 }
 
-// shownID is the instance's id as others may see it.
-func (r *Redactor) shownID(i *Instance) string {
+// ShownID is the instance's id as others may see it.
+func (r *Redactor) ShownID(i *Instance) string {
 	if len(i.Sensitive) == 0 || i.ID() == "" || !i.IsSensitive("id") {
 		return i.ID()
 	}

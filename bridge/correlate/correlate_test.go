@@ -310,6 +310,33 @@ func TestResourcesWithoutID(t *testing.T) {
 	}
 }
 
+// TestASensitiveIDIsNotShown, and two resources whose ids are hidden are two drifts all the same.
+func TestASensitiveIDIsNotShown(t *testing.T) {
+	s := newStage(t, t.TempDir())
+	s.state(`{"version":4,"terraform_version":"1.11.4","serial":1,"lineage":"l","resources":[
+	 {"mode":"managed","type":"aws_thing","name":"a","provider":"p","instances":[{"attributes":{"id":"hunter-a","arn":"arn:aws:thing:eu-west-1:123456789012:thing/a"},
+	  "sensitive_attributes":[[{"type":"get_attr","value":"id"}]]}]},
+	 {"mode":"managed","type":"aws_thing","name":"b","provider":"p","instances":[{"attributes":{"id":"hunter-b","arn":"arn:aws:thing:eu-west-1:123456789012:thing/b"},
+	  "sensitive_attributes":[[{"type":"get_attr","value":"id"}]]}]}]}`, written)
+	close(s.ready)
+	for _, name := range []string{"a", "b"} {
+		s.put(journal.Alert{Intake: "cloudtrail", Record: fmt.Appendf(nil, `{"eventID":%q,"eventSource":"thing.amazonaws.com","eventName":"StopThing","eventTime":"2026-11-20T10:05:00Z",
+		 "awsRegion":"eu-west-1","recipientAccountId":"123456789012","requestParameters":{"thingArn":"arn:aws:thing:eu-west-1:123456789012:thing/%s"}}`, name, name)})
+	}
+	stored, err := s.journal.After(t.Context(), wire.ID{}, nil, 10)
+	if err != nil || len(stored) != 2 {
+		t.Fatalf("%d messages, %v", len(stored), err)
+	}
+	for _, m := range stored {
+		if bytes.Contains(m.Body, []byte("hunter")) || !bytes.Contains(m.Body, []byte(`"resource_id":"(sensitive)`)) {
+			t.Errorf("got %s", m.Body)
+		}
+	}
+	if counts, err := s.journal.Counts(t.Context()); err != nil || counts.OpenDrifts != 2 {
+		t.Errorf("open drifts: got %d, want 2 (%v)", counts.OpenDrifts, err)
+	}
+}
+
 // TestSensitiveTextIsWithheld: an alert of another plugin may quote in its text what the state calls sensitive.
 func TestSensitiveTextIsWithheld(t *testing.T) {
 	for source, want := range map[string]string{"aws_cloudtrail": "(sensitive)", "tfdrift": "request=masked there"} {

@@ -38,7 +38,7 @@ func (c *Correlator) events(commit *journal.Commit, v wire.Verdict, a journal.Al
 			Type: wire.TypeEvent, Topic: wire.TopicEvents, Timestamp: wire.At(rec.EventTime),
 			Payload: wire.Event{
 				Verdict: v, Severity: severityOf(a.Priority), Precision: wire.Precision(t.Precision),
-				Address: t.Instance.Address.String(), ResourceType: t.Instance.Address.Type, ResourceID: t.Instance.ID(),
+				Address: t.Instance.Address.String(), ResourceType: t.Instance.Address.Type, ResourceID: t.ID,
 				User: rec.Name(), Actor: actor(rec), Event: source(rec), State: &state, Rule: a.Rule,
 			},
 		})
@@ -52,7 +52,7 @@ func (c *Correlator) drifts(commit *journal.Commit, a journal.Alert, rec *trail.
 		return
 	}
 	d := wire.Drift{
-		ResourceType: t.Instance.Address.Type, ResourceID: t.Instance.ID(), User: rec.Name(),
+		ResourceType: t.Instance.Address.Type, ResourceID: t.ID, User: rec.Name(),
 		Status: statusOpen, Verdict: wire.VerdictDrift, Precision: wire.Precision(t.Precision), Address: t.Instance.Address.String(),
 		Actor: actor(rec), Event: source(rec), State: stateRef(t), Rule: a.Rule, Also: t.Also,
 	}
@@ -94,8 +94,8 @@ func driftID(d wire.Drift, attribute string) string {
 		origin = d.State.URI
 	}
 	id := d.ResourceID
-	if id == "" {
-		id = "address:" + d.Address // types without an id: better a new drift after a move than one for them all
+	if id == "" || strings.HasPrefix(id, "(sensitive)") {
+		id = "address:" + d.Address // no id, or none to show: better a new drift after a move than one for them all
 	}
 	return digest(origin, d.ResourceType, id, attribute)
 }

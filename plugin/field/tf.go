@@ -47,7 +47,7 @@ var terraformFields = []Field{
 		func(t *trailmap.Target) string { return t.Instance.Address.Type },
 		func(d *Document) string { return d.Type }),
 	ofTarget("tf.id", "Resource ID", "the provider's id of the resource.",
-		func(t *trailmap.Target) string { return t.Instance.ID() },
+		func(t *trailmap.Target) string { return t.ID },
 		func(d *Document) string { return d.ID }).masked(false),
 	ofTarget("tf.module", "Module", "the address of the module that has the resource; absent in the root module.",
 		func(t *trailmap.Target) string { return t.Instance.Address.Module },

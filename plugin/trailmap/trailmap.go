@@ -46,6 +46,7 @@ type Target struct {
 	// there is none; the serial is then the newest known.
 	Snapshot   inventory.Snapshot
 	Instance   *tfstate.Instance
+	ID         string // the provider's, redacted if the state marks it as sensitive
 	Attributes []Attribute
 	Precision  Precision
 	// Deleted says that the call took the whole instance away.
@@ -170,7 +171,7 @@ func (v view) stood(p tfstate.Path) (value jsontext.Value, known bool) {
 }
 
 func (v view) target() Target {
-	return Target{State: v.candidate.State, Snapshot: v.snapshot, Instance: v.candidate.Instance, Precision: Touched}
+	return Target{State: v.candidate.State, Snapshot: v.snapshot, Instance: v.candidate.Instance, ID: v.redactor.ShownID(v.candidate.Instance), Precision: Touched}
 }
 
 // finish sets the precision from what is known of the attributes, drops those that did not change, and redacts the rest.
