@@ -47,9 +47,9 @@ type Config struct {
 	// MessagesPerMinute is how many messages of one WebSocket client are handled in a minute, pings aside; 0 is no limit.
 	MessagesPerMinute int `name:"messages-per-minute" help:"Messages of one WebSocket client that are handled in a minute, pings aside; 0 is no limit." default:"100" placeholder:"N"`
 	// LogFormat is text or json.
-	LogFormat string `name:"log-format" help:"Format of the log." enum:"text,json" default:"text"`
+	LogFormat string `name:"log-format" help:"Format of the log: text or json." enum:"text,json" default:"text"`
 	// LogLevel is debug, info, warn or error.
-	LogLevel string `name:"log-level" help:"Least level that is logged." enum:"debug,info,warn,error" default:"info"`
+	LogLevel string `name:"log-level" help:"Least level that is logged: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 
 	intakePath string // of FalcoHTTP, from its first slash on
 }

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -72,8 +73,17 @@ func start(args []string, stdout, stderr io.Writer) int {
 
 // newParser makes the parser of the command line, which reads --config too.
 func newParser(cli *commands, stdout, stderr io.Writer) (*kong.Kong, error) {
-	return kong.New(cli, kong.Name("tfdrift-bridge"), kong.Writers(stdout, stderr), kong.UsageOnError(), kong.Description(
+	return kong.New(cli, kong.Name("tfdrift-bridge"), kong.Writers(stdout, stderr), kong.UsageOnError(), kong.ValueFormatter(withDefault), kong.Description(
 		"Who changed which attribute of which Terraform resource: Falco's alerts joined with Terraform's states.\n\n"+exitStatus))
+}
+
+// withDefault is a flag's help with its default, which kong leaves out where the flag's value has a name.
+func withDefault(value *kong.Value) string {
+	help := kong.DefaultHelpValueFormatter(value)
+	if value.HasDefault && value.Default != "" {
+		help = strings.TrimSuffix(help, ".") + " (default " + value.Default + ")."
+	}
+	return help
 }
 
 const exitStatus = "Exit status: 0 after a clean stop, 1 for a fault while starting or running, 2 for wrong arguments or settings."

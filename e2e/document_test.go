@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -203,8 +204,10 @@ func grammar(t *testing.T, c *client, b block, fromClient []string, received map
 // close code for each of its list.
 func TestTheDocumentsWords(t *testing.T) {
 	text, _ := document(t)
-	if !strings.Contains(text, "**Endpoint:** `ws://localhost:8080/ws`") {
-		t.Error("the document's endpoint is another")
+	help, err := exec.Command(binary(t), "run", "--help").CombinedOutput()
+	if err != nil || !bytes.Contains(help, []byte("127.0.0.1:8080")) ||
+		!strings.Contains(text, "**Endpoint:** `ws://localhost:8080/ws`") {
+		t.Errorf("the document's endpoint is another than the bridge's own: %v", err)
 	}
 	var topics []string
 	_, list, _ := strings.Cut(text, "**Available Topics:**")
