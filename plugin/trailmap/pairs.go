@@ -130,7 +130,9 @@ func (v view) keys(c call, set assignment) []Attribute {
 	var attributes []Attribute
 	named := map[string]bool{}
 	for _, p := range given {
-		named[p.key] = true
+		if named[p.key] = true; set.All != "" && strings.HasPrefix(p.key, ownTags) {
+			continue
+		}
 		a := v.key(set, p.key)
 		switch {
 		case set.As != asMapRemoved:
@@ -157,6 +159,10 @@ func (v view) keys(c call, set assignment) []Attribute {
 	}
 	return attributes
 }
+
+// ownTags begins the keys of the tags that AWS itself sets; the provider leaves them out of every state
+// (https://docs.aws.amazon.com/tag-editor/latest/userguide/best-practices-and-strats.html).
+const ownTags = "aws:"
 
 // cleared reports a request that has the whole map, and nothing in it.
 func (set assignment) cleared(c call) bool { return set.Whole != "" && len(c.at(set.Whole)) > 0 }
