@@ -422,7 +422,8 @@ func replaced(s shape, t tuple, list jsontext.Value, known bool, parent string, 
 	return attributes
 }
 
-// renewed is a member with the further columns of a request; a text of them that the request leaves out becomes empty.
+// renewed is a member with the further columns of a request; a text or number of them that the request leaves out becomes the
+// empty one.
 func (s shape) renewed(t tuple, e, request jsontext.Value) jsontext.Value {
 	members := map[string]jsontext.Value{}
 	trail.Members(e, func(name []byte, value jsontext.Value) { members[string(name)] = value })
@@ -434,6 +435,8 @@ func (s shape) renewed(t tuple, e, request jsontext.Value) jsontext.Value {
 			members[attribute] = likeOld(members[attribute], value)
 		case members[attribute].Kind() == '"':
 			members[attribute] = quote("")
+		case members[attribute].Kind() == '0':
+			members[attribute] = jsontext.Value("0")
 		}
 	}
 	text, _ := json.Marshal(members, json.Deterministic(true))
