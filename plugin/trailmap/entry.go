@@ -1,6 +1,7 @@
 package trailmap
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -208,25 +209,78 @@ func (v view) has(set assignment) bool {
 	return there
 }
 
-// untold reports a request that changes something the shape does not tell of the instance: see entry.Moot.
+// untold reports a request that says something the shape does not tell of the instance: see entry.Moot. An object or list that
+// attributes are told of says something even when nothing is in it, unless the attributes then take their defaults.
 func (c call) untold(e entry, s shape, v view) bool {
-	if e.Moot == nil {
+	if e.Hides {
+		return true
+	}
+	if !slices.ContainsFunc(s.Set, func(set assignment) bool { return set.From != "" }) {
 		return false
 	}
-	told := slices.Concat(e.Moot, e.ID, s.ID)
+	told := slices.Concat(alwaysMoot, e.Moot, e.ID, s.ID, slices.Collect(maps.Keys(s.When)))
+	for _, places := range s.Match {
+		told = append(told, places...)
+	}
+	var empty []string
 	for _, set := range s.Set {
+		if !c.when(set.When) {
+			continue
+		}
 		if !v.has(set) && slices.ContainsFunc(c.at(set.From), func(value jsontext.Value) bool { return !blank(value) }) {
 			return true
 		}
-		top, _, _ := strings.Cut(set.From, ".")
-		told = append(told, top)
+		told = append(append(told, set.From), slices.Collect(maps.Keys(set.When))...)
+		if !set.defaults(c) {
+			empty = append(empty, around(set.From))
+		}
 	}
-	found := false
-	trail.Members(c.request, func(name []byte, value jsontext.Value) {
-		is := func(place string) bool { return sameMember(place, string(name)) }
-		found = found || !blank(value) && !slices.ContainsFunc(told, is)
+	within := func(place string, all []string) bool {
+		return slices.ContainsFunc(all, func(one string) bool { return one != "" && holds(one, place) })
+	}
+	return slices.ContainsFunc(ends("", c.request), func(l leaf) bool {
+		return l.name != "" && !within(l.name, told) && (l.text != "" || slices.ContainsFunc(empty, func(one string) bool { return holds(l.name, one) }))
 	})
-	return found
+}
+
+// alwaysMoot are members that change nothing in whatever request.
+var alwaysMoot = []string{"Host", "clientToken", "dryRun"}
+
+// markup are members that the writing of a request as XML leaves in objects of it.
+var markup = []string{"tag", "xmlns"}
+
+// ends are the places where something stands in a value that is no object or list, and those of empty ones, without a text.
+func ends(place string, v jsontext.Value) []leaf {
+	var all []leaf
+	switch v.Kind() {
+	case '{':
+		trail.Members(v, func(name []byte, value jsontext.Value) {
+			if isScalar(value) && slices.Contains(markup, string(name)) {
+				return
+			}
+			all = append(all, ends(strings.TrimPrefix(place+"."+string(name), "."), value)...)
+		})
+	case '[':
+		for _, e := range trail.Elements(v) {
+			all = append(all, ends(place, e)...)
+		}
+	default:
+		if blank(v) {
+			return nil
+		}
+		return []leaf{{place, trail.Text(v)}}
+	}
+	if len(all) == 0 {
+		return []leaf{{name: place}}
+	}
+	return all
+}
+
+// holds reports whether one place is another one or around it.
+func holds(outer, inner string) bool {
+	name, rest, more := strings.Cut(outer, ".")
+	first, further, deeper := strings.Cut(inner, ".")
+	return sameMember(name, first) && (!more || deeper && holds(rest, further))
 }
 
 // assign is what one assignment changes; given is false where the request does not speak of it.
@@ -252,7 +306,7 @@ func (v view) assign(c call, set assignment) (a Attribute, given bool) {
 	if a.New, a.NewKnown = set.spelled(values, a); !a.NewKnown {
 		a.New = nil
 	}
-	if a.OldKnown && a.NewKnown && set.same(a.Old, a.New) {
+	if a.OldKnown && a.NewKnown && set.same(c, a.Old, a.New) {
 		a.New = a.Old
 	}
 	return a, true
@@ -290,7 +344,7 @@ func (set assignment) spelled(values []jsontext.Value, a Attribute) (value jsont
 		return nil, false
 	}
 	switch spelled, other := set.Same[trail.Text(value)]; {
-	case set.As == asPolicy || set.As == asJSON:
+	case set.As == asPolicy || set.As == asJSON || set.As == asPattern:
 		return policyText(value), true
 	case set.As == asLower:
 		return quote(strings.ToLower(trail.Text(value))), true
@@ -305,14 +359,16 @@ func (set assignment) spelled(values []jsontext.Value, a Attribute) (value jsont
 }
 
 // same compares the attribute's old value with the new one.
-func (set assignment) same(old, value jsontext.Value) bool {
+func (set assignment) same(c call, old, value jsontext.Value) bool {
 	switch set.As {
 	case asPolicy:
 		return samePolicy(old, value)
 	case asJSON, asSet:
 		return sameDocument(old, value, "operator")
+	case asPattern:
+		return sameJSON(trail.Text(old), trail.Text(value))
 	case asKey:
-		return sameKey(trail.Text(old), trail.Text(value))
+		return c.sameKey(trail.Text(old), trail.Text(value))
 	case asVersion:
 		return strings.HasPrefix(trail.Text(value)+".", trail.Text(old)+".")
 	case asBlocks:
@@ -324,10 +380,23 @@ func (set assignment) same(old, value jsontext.Value) bool {
 	return tfstate.Equal(old, value) || ok && other == trail.Text(value)
 }
 
-// sameKey compares two names of one KMS key or other resource, of which either may be an ARN, or of an account.
-func sameKey(a, b string) bool {
-	return sameName(leaf{text: b}, a) || root(a) != "" && root(a) == root(b)
+// sameKey compares two names of one KMS key or other resource, of which either may be an ARN, or of a security group, which
+// may have its account before it, or of an account. A name alone is one in the record's account and region.
+func (c call) sameKey(a, b string) bool {
+	arn, name := a, b
+	if !strings.HasPrefix(arn, "arn:") {
+		arn, name = b, a
+	}
+	if parts := strings.SplitN(arn, ":", 6); len(parts) == 6 && !strings.HasPrefix(name, "arn:") && root(a) == "" {
+		away := func(said, own string) bool { return said != "" && own != "" && said != own }
+		return !away(parts[3], c.rec.Region) && !away(parts[4], c.rec.Account()) && sameName(leaf{text: b}, a)
+	}
+	bare := func(id string) string { return strings.TrimPrefix(id, ownedGroup.FindString(id)) }
+	return sameName(leaf{text: b}, bare(a)) || sameName(leaf{text: bare(b)}, a) || root(a) != "" && root(a) == root(b)
 }
+
+// ownedGroup finds the account before a security group of another one.
+var ownedGroup = regexp.MustCompile(`^\d{12}/`)
 
 // root is the account that a principal stands for as a whole: 123456789012, arn:aws:iam::123456789012:root
 // (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html).

@@ -55,9 +55,11 @@ type entry struct {
 	Shapes []shape `json:"shapes,omitzero"`
 	// Each says that every shape with an instance tells its part: what no shape before it has told.
 	Each bool `json:"each,omitzero"`
-	// Moot has the members of the request that change nothing by themselves. Where it is given, even empty, a call with a
-	// further member that no assignment tells is never told as one that changed nothing.
+	// Moot has the members of the request that change nothing by themselves. A call with a further member that no assignment
+	// tells is never told as one that changed nothing.
 	Moot []string `json:"moot,omitzero"`
+	// Hides says that the record leaves out a value that the call may set: it is never told as one that changed nothing.
+	Hides bool `json:"hides,omitzero"`
 	// Items has the places where the request lists the members that shapes with a Tuple are compared with; the first that
 	// holds something counts, and "" is the request itself.
 	Items []string `json:"items,omitzero"`
@@ -142,6 +144,7 @@ const (
 	asName    form = "name"    // the name, of which the request may have the ARN
 	asPolicy  form = "policy"  // an IAM policy document, kept as a text
 	asJSON    form = "json"    // any other document, kept as a text; lists have no order
+	asPattern form = "pattern" // a document, kept as a text, in which order and kinds of values mean something
 	asLower   form = "lower"   // a text that AWS keeps in lower case
 	asKey     form = "key"     // the id or ARN of a KMS key, or a principal, compared with its other spellings
 	asVersion form = "version" // a version, of which the state may have the beginning
@@ -235,7 +238,7 @@ func (k *knowledge) check(s shape) error {
 	}
 	for _, set := range s.Set {
 		switch set.As {
-		case asPlain, asName, asLower, asKey, asVersion, asPolicy, asJSON, asBlocks, asList, asSet, asAdded, asRemoved, asOpaque, asMap, asMapAdded, asMapRemoved, asValue:
+		case asPlain, asName, asLower, asKey, asVersion, asPolicy, asJSON, asPattern, asBlocks, asList, asSet, asAdded, asRemoved, asOpaque, asMap, asMapAdded, asMapRemoved, asValue:
 		default:
 			return fmt.Errorf("attribute %q as %q: unknown form", set.Attribute, set.As)
 		}

@@ -28,7 +28,7 @@ func policyText(v jsontext.Value) jsontext.Value {
 
 // samePolicy compares two policy documents, each a text or an object, as IAM reads them: a list of one is its element, the
 // order of statements, actions, resources and principals means nothing, actions have no case, a condition's values are
-// texts, and everyone is "*" or {"AWS": "*"}
+// texts, everyone is "*" or {"AWS": "*"}, and an account is its number or its root user
 // (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html). What is no document is compared as it is.
 func samePolicy(a, b jsontext.Value) bool { return sameDocument(a, b, "") }
 
@@ -41,6 +41,12 @@ func sameDocument(a, b jsontext.Value, within string) bool {
 		return tfstate.Equal(a, b)
 	}
 	return bytes.Equal(x, y)
+}
+
+// sameJSON compares two documents of which the order of lists and the kinds of values mean something.
+func sameJSON(a, b string) bool {
+	x, y := jsontext.Value(a), jsontext.Value(b)
+	return x.IsValid() && y.IsValid() && tfstate.Equal(x, y)
 }
 
 func canonicalDocument(v jsontext.Value, within string) (jsontext.Value, bool) {
@@ -89,6 +95,8 @@ func canonical(within string, v any) any {
 			return strings.ToLower(v)
 		case within == "Principal" && v == "*":
 			return map[string]any{"AWS": "*"}
+		case within == "AWS" && root(v) != "":
+			return root(v)
 		}
 		return v
 	}

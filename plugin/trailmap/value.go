@@ -107,6 +107,9 @@ func likeOld(old, value jsontext.Value) jsontext.Value {
 	if old == nil || tfstate.Kept(old) || !isScalar(old) || !isScalar(value) || old.Kind() == value.Kind() {
 		return value
 	}
+	if bare := jsontext.Value(trail.Text(old)); old.Kind() == '"' && bare.IsValid() && bare.Kind() == '0' && tfstate.Equal(bare, value) {
+		return old // 0 and 0.0
+	}
 	if old.Kind() == '"' {
 		return quote(trail.Text(value))
 	}
