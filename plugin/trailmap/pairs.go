@@ -23,8 +23,8 @@ func pairs(values []jsontext.Value) []pair {
 	for _, v := range values {
 		listed := v.Kind() == '['
 		for _, e := range elements(v) {
-			switch p, is := pairOf(e); {
-			case is && (listed || p.value != nil):
+			switch p, is, whole := pairOf(e); {
+			case is && (listed || whole && p.value != nil):
 				all = append(all, p)
 			case e.Kind() == '{':
 				all = append(all, members(e)...)
@@ -49,17 +49,20 @@ func members(v jsontext.Value) []pair {
 	return all
 }
 
-// pairOf reads {"key":"a","value":"b"}, and Key, tagKey, TagKey.
-func pairOf(v jsontext.Value) (p pair, is bool) {
+// pairOf reads {"key":"a","value":"b"}, and Key, tagKey, TagKey; whole says that nothing else stands in it.
+func pairOf(v jsontext.Value) (p pair, is, whole bool) {
+	whole = true
 	trail.Members(v, func(name []byte, value jsontext.Value) {
 		switch strings.TrimPrefix(strings.ToLower(string(name)), "tag") {
 		case "key":
 			p.key, is = trail.Text(value), value.Kind() == '"'
 		case "value":
 			p.value = value
+		default:
+			whole = false
 		}
 	})
-	return p, is
+	return p, is, whole
 }
 
 // given is the value that a pair sets, and whether it is known. A key without a value has the empty one.
