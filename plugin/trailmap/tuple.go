@@ -430,7 +430,7 @@ func (s shape) renewed(t tuple, e, request jsontext.Value) jsontext.Value {
 	for _, column := range t.More {
 		attribute := s.Columns[column]
 		switch value := t.in(request, column); {
-		case attribute == "", slices.Contains(t.Policies, column) && value != nil && samePolicy(members[attribute], value):
+		case attribute == "", value != nil && t.spelled(column, members[attribute], value):
 		case value != nil:
 			members[attribute] = likeOld(members[attribute], value)
 		case members[attribute].Kind() == '"':
@@ -441,6 +441,14 @@ func (s shape) renewed(t tuple, e, request jsontext.Value) jsontext.Value {
 	}
 	text, _ := json.Marshal(members, json.Deterministic(true))
 	return text
+}
+
+// spelled reports two values of a further column that differ in their spelling alone.
+func (t tuple) spelled(column string, old, value jsontext.Value) bool {
+	if slices.Contains(t.Policies, column) {
+		return samePolicy(old, value)
+	}
+	return t.Same[column] != nil && t.same(column, trail.Text(old)) == t.same(column, trail.Text(value))
 }
 
 func removed(s shape, t tuple, list jsontext.Value, parent string, items []item) []Attribute {
