@@ -58,7 +58,7 @@ type entry struct {
 	// Moot has the members of the request that change nothing by themselves. A call with a further member that no assignment
 	// tells is never told as one that changed nothing.
 	Moot []string `json:"moot,omitzero"`
-	// Hides says that the record leaves out a value that the call may set: it is never told as one that changed nothing.
+	// Hides says that the call may set more than its record says: it is never told as one that changed nothing.
 	Hides bool `json:"hides,omitzero"`
 	// Items has the places where the request lists the members that shapes with a Tuple are compared with; the first that
 	// holds something counts, and "" is the request itself.
