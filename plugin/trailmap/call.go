@@ -22,7 +22,17 @@ type call struct {
 }
 
 func newCall(rec *trail.Record, e entry) call {
-	return call{rec, unwrapped(rec.Request, "Request", "Req"), unwrapped(rec.Response, "Response"), e.Global}
+	return call{rec, unwrapped(given(rec.Request), "Request", "Req"), unwrapped(given(rec.Response), "Response"), e.Global}
+}
+
+// given is a part of a record, nil for one that was left out because the record was too large: that is not the same as one
+// that leaves everything to its defaults
+// (https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html).
+func given(v jsontext.Value) jsontext.Value {
+	if omitted := member(v, "omitted"); omitted.Kind() == 't' {
+		return nil
+	}
+	return v
 }
 
 // unwrapped is what stands in an object's only member, if that has the name of a wrapper:
@@ -41,8 +51,11 @@ func unwrapped(v jsontext.Value, suffixes ...string) jsontext.Value {
 	return inner
 }
 
-// constantPlace begins a place that is a text itself.
-const constantPlace = "="
+// How places begin that are not in the request: a place that is a text itself, and one in the response.
+const (
+	constantPlace = "="
+	responsePlace = "response:"
+)
 
 // at gives the values at a place.
 func (c call) at(place string) []jsontext.Value {
@@ -64,7 +77,7 @@ func (c call) at(place string) []jsontext.Value {
 	if text, ok := strings.CutPrefix(place, constantPlace); ok {
 		return []jsontext.Value{quote(text)}
 	}
-	if rest, ok := strings.CutPrefix(place, "response:"); ok {
+	if rest, ok := strings.CutPrefix(place, responsePlace); ok {
 		return at(c.response, rest)
 	}
 	if rest, ok := strings.CutPrefix(place, "additional:"); ok {

@@ -74,7 +74,7 @@ func (r *Resolver) byShape(c call, e entry, s shape, ids []leaf) []Target {
 			}
 			// What the call sets cannot be shared out among several named resources.
 			t := r.apply(c, s, v, len(ids) == 1 || e.Shared)
-			if t.Unchanged && c.untold(e, s, v) {
+			if t.Unchanged && (c.untold(e, s, v) || c.unanswered(s)) {
 				t.Unchanged, t.Precision = false, Touched
 			}
 			targets = append(targets, t)
@@ -281,6 +281,13 @@ func holds(outer, inner string) bool {
 	name, rest, more := strings.Cut(outer, ".")
 	first, further, deeper := strings.Cut(inner, ".")
 	return sameMember(name, first) && (!more || deeper && holds(rest, further))
+}
+
+// unanswered reports a value that only the response tells, in a record without it.
+func (c call) unanswered(s shape) bool {
+	return slices.ContainsFunc(s.Set, func(set assignment) bool {
+		return strings.HasPrefix(set.From, responsePlace) && len(c.at(set.From)) == 0 && c.when(set.When)
+	})
 }
 
 // assign is what one assignment changes; given is false where the request does not speak of it.
