@@ -26,7 +26,7 @@ func newFeedMetrics(f *feed.Feed) *feedMetrics {
 		bytes:   desc("bytes", "Bytes of these records."),
 		files:   desc("files", "Files read at least in part."),
 		faults:  desc("faults", "What could not be read, by kind; too_large are records beyond all measure.", "kind"),
-		asides:  desc("aside", "JSON that was passed over, by kind: not CloudTrail records, or records of a file copied anew.", "kind"),
+		asides:  desc("aside", "JSON that was passed over, by kind: not CloudTrail records, or records of a file that was copied.", "kind"),
 	}
 }
 

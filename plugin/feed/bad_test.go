@@ -77,6 +77,7 @@ func TestBrokenTexts(t *testing.T) {
 		{name: "broken UTF-8", text: "{\"eventName\":\"\xff\"}", want: []string{"{\"eventName\":\"\xff\"}"}},
 		{name: "a number beyond float", text: `{"eventName":"X","n":1e999999}`, want: []string{`{"eventName":"X","n":1e999999}`}},
 		{name: "a string of 8 MB", text: sized(8<<20) + a, want: []string{sized(8 << 20), a}},
+		{name: "garbage before the last line's record", text: a + "\n" + garbage(100) + b + "\n", want: []string{a, b}, faults: "not_json"},
 		{name: "NUL bytes behind", text: a + "\n\x00\x00\x00", want: []string{a}, faults: "not_json"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

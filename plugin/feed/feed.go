@@ -47,7 +47,7 @@ type Stats struct {
 	// unreadable, missing, panic; notify where the file system cannot tell of changes, so that only polling finds them.
 	Faults map[string]uint64
 	// Aside counts JSON that is not handed over, by kind: notification, digest, envelope, unknown; repeated for records of a
-	// file that was copied anew over itself.
+	// watched file that was copied.
 	Aside map[string]uint64
 }
 

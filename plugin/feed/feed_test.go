@@ -307,6 +307,71 @@ func TestWatchOfARotatedFile(t *testing.T) {
 	}
 }
 
+// TestWatchOfRotatedCopies: a rotation that copies, or packs what it moved, under names that are read tells nothing twice.
+func TestWatchOfRotatedCopies(t *testing.T) {
+	for name, rotate := range map[string]func(t *testing.T, dir, path, text string){
+		"copied and cut": func(t *testing.T, dir, path, text string) {
+			write(t, filepath.Join(dir, "trail.1.json"), text)
+			write(t, path, "")
+		},
+		"renamed and packed": func(t *testing.T, dir, path, text string) {
+			old := filepath.Join(dir, "trail.1.json")
+			write(t, old+".gz", zipped(t, text)) // before the rename, so that no inode is given again
+			if err := os.Rename(path, old); err != nil {
+				t.Fatal(err)
+			}
+			write(t, path, "")
+			if err := os.Remove(old); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path, text := filepath.Join(dir, "trail.json"), record("1")+"\n"+record("2")+"\n"
+			write(t, path, text)
+			w := watch(t, dir, 10*time.Millisecond)
+			w.wait("1", "2")
+			rotate(t, dir, path, text)
+			add(t, path, record("3")+"\n")
+			w.wait("1", "2", "3")
+			write(t, filepath.Join(dir, "z.json"), record("4")) // the marker: nothing came before it
+			w.wait("1", "2", "3", "4")
+		})
+	}
+}
+
+// TestWatchOfAListThatIsWrittenAnew: a file that starts as before and is longer may still be another text.
+func TestWatchOfAListThatIsWrittenAnew(t *testing.T) {
+	dir := t.TempDir()
+	var ids, records []string
+	for i := range 200 { // beyond what the start of the file is known by
+		ids = append(ids, strconv.Itoa(i))
+		records = append(records, record(ids[i]))
+	}
+	path := filepath.Join(dir, "a.json")
+	list := func(n int) string { return `{"Records":[` + strings.Join(records[:n], ",") + `]}` }
+	write(t, path, list(190))
+	w := watch(t, dir, 10*time.Millisecond)
+	w.wait(ids[:190]...)
+	write(t, path+".tmp", list(200))
+	text, err := os.ReadFile(path + ".tmp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	handle, err := os.OpenFile(path, os.O_WRONLY, 0) // without cutting it first
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := handle.Write(text); err != nil {
+		t.Fatal(err)
+	}
+	if err := handle.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.wait(ids...)
+}
+
 func TestWatchOfADirectoryThatVanishes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "records")
 	write(t, filepath.Join(dir, "a.json"), record("1"))

@@ -38,30 +38,36 @@ type file struct {
 	items  int
 	head   head
 	read   bool // at least once
-	again  bool // its path was read before with other content: records of late are passed over
 	seen   int  // the walk that saw the file last
 }
 
-// head tells a file that was written anew from one that has grown.
+// head tells a file that was written anew from one that has grown: by how it starts and by what stood at its end.
 type head struct {
-	length int64
-	hash   uint64
+	size        int64
+	start, last uint64
 }
 
 const headSize = 4096
 
 func (h head) matches(f io.ReaderAt) bool {
-	now, err := headOf(f, h.length)
+	now, err := headOf(f, h.size)
 	return err == nil && now == h
 }
 
 func headOf(f io.ReaderAt, size int64) (head, error) {
 	buf := make([]byte, min(size, headSize))
-	n, err := f.ReadAt(buf, 0)
-	if err != nil && err != io.EOF {
-		return head{}, err
+	h := head{size: size}
+	for _, part := range []struct {
+		sum *uint64
+		at  int64
+	}{{&h.start, 0}, {&h.last, size - int64(len(buf))}} {
+		n, err := f.ReadAt(buf, part.at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return head{}, err
+		}
+		*part.sum = xxhash.Sum64(buf[:n])
 	}
-	return head{int64(n), xxhash.Sum64(buf[:n])}, nil
+	return h, nil
 }
 
 // read hands out what the file holds beyond what was handed out before. Only the error of emit and the end of ctx are
@@ -93,7 +99,11 @@ func (f *Feed) read(ctx context.Context, path string, info os.FileInfo, emit fun
 		f.recovered(path)
 		return nil
 	}
-	f.fault(faultKind(err), path, err)
+	kind := faultKind(err)
+	if kind == faultUnreadable {
+		st.size = -1 // the file may be well and its disk not: no change of it tells when to try again
+	}
+	f.fault(kind, path, err)
 	return nil
 }
 
@@ -128,7 +138,7 @@ func (f *Feed) rotated(path string, info os.FileInfo) bool {
 		return false
 	}
 	defer handle.Close() //nolint:errcheck // only read
-	return st.head.length > 0 && st.head.matches(handle)
+	return st.head.size > 0 && st.head.matches(handle)
 }
 
 // readFrom takes st along as far as the file can be read. stop is the error of emit or of ctx, err anything else.
@@ -144,13 +154,12 @@ func (f *Feed) readFrom(ctx context.Context, path string, st *file, emit func(it
 	}
 	defer handle.Close() //nolint:errcheck // only read
 	if st.read && (info.Size() < st.size || !st.head.matches(handle)) {
-		*st = file{seen: st.seen, again: true}
+		*st = file{seen: st.seen}
 	}
 	if st.head, err = headOf(handle, info.Size()); err != nil {
 		return nil, err
 	}
 	if !st.read {
-		st.again = f.watch && f.recent.path(path) || st.again
 		f.mu.Lock()
 		f.stats.Files++
 		f.mu.Unlock()
@@ -179,7 +188,7 @@ func (f *Feed) readOpen(ctx context.Context, handle *os.File, st *file, emit fun
 			skip--
 			return nil
 		}
-		if stop = f.hand(ctx, st, it, emit); stop == nil {
+		if stop = f.hand(ctx, it, emit); stop == nil {
 			st.items++
 		}
 		return stop
@@ -191,18 +200,26 @@ func (f *Feed) readOpen(ctx context.Context, handle *os.File, st *file, emit fun
 	return stop, err
 }
 
-// hand gives one item to emit and counts it, unless it is a record that the file's path gave before.
-func (f *Feed) hand(ctx context.Context, st *file, it item, emit func(item) error) error {
+// hand gives one item to emit and counts it, unless it is a record that was handed out of late.
+func (f *Feed) hand(ctx context.Context, it item, emit func(item) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if f.watch && it.aside == "" && it.named && f.recent.record(it.record, st.again) {
-		it = item{aside: asideRepeated}
+	var sum uint64
+	repeatable := f.watch && it.aside == "" && it.named
+	if repeatable {
+		var known bool
+		if sum, known = f.recent.has(it.record); known {
+			it, repeatable = item{aside: asideRepeated}, false
+		}
 	}
 	if it.aside == "" {
 		if err := emit(it); err != nil {
 			return err
 		}
+	}
+	if repeatable {
+		f.recent.note(sum)
 	}
 	f.count(it)
 	return nil

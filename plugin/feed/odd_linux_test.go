@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -53,6 +54,16 @@ func TestOddThingsInAFolder(t *testing.T) {
 	want := map[string]uint64{"no_file": 2, "unreadable": 3} // the pipe and the device; two links and the folder
 	if diff := cmp.Diff(want, f.Stats().Faults); diff != "" {
 		t.Errorf("faults (-want +got):\n%s\n%s", diff, &log)
+	}
+}
+
+// TestAFileThatCannotBeReadIsTriedAgain: a disk or a server that fails once has the records all the same.
+func TestAFileThatCannotBeReadIsTriedAgain(t *testing.T) {
+	w := watch(t, "/proc/self/mem", 5*time.Millisecond) // a regular file whose first byte cannot be read
+	for deadline := time.Now().Add(20 * time.Second); w.feed.Stats().Faults["unreadable"] < 3; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("faults: %v, want unreadable at every look", w.feed.Stats().Faults)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -59,6 +60,8 @@ type reader struct {
 	start int64
 	// within counts the items handed out of that value.
 	within int
+	// inLine says that the value at hand was found within a line and is read as a list that nothing need end.
+	inLine bool
 	// stopped is the error of each: it ends the run, whatever it is.
 	stopped error
 }
@@ -85,8 +88,8 @@ func (r *reader) run(each func(item) error) error {
 		case r.stopped != nil:
 			return r.stopped
 		case err == nil:
-			r.start, r.within = r.offset(), 0
-		case errors.Is(err, io.EOF):
+			r.start, r.within, r.inLine = r.offset(), 0, false
+		case errors.Is(err, io.EOF), r.inLine && r.atEnd(err):
 			return broken
 		case !isBroken(err):
 			return errors.Join(broken, err)
@@ -106,6 +109,11 @@ func (r *reader) run(each func(item) error) error {
 func isBroken(err error) bool {
 	var syntax *jsontext.SyntacticError
 	return errors.Is(err, errTooLarge) || errors.As(err, &syntax) && !errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// atEnd reports whether the text ended behind an item, not within one.
+func (r *reader) atEnd(err error) bool {
+	return errors.Is(err, io.ErrUnexpectedEOF) && !isGzip(err) && len(bytes.TrimSpace(r.window.since(r.window.done))) == 0
 }
 
 // inText makes the offset in a decoder's error that in the text.
@@ -141,7 +149,7 @@ func (r *reader) resume() (found bool, err error) {
 		return false, err
 	}
 	r.restart(next)
-	if inLine {
+	if r.inLine = inLine; inLine {
 		r.base--
 		r.dec = newDecoder(io.MultiReader(strings.NewReader("["), r.window))
 	}
@@ -150,7 +158,7 @@ func (r *reader) resume() (found bool, err error) {
 
 func (r *reader) restart(offset int64) {
 	r.window.rewind(offset)
-	r.start, r.base, r.within = offset, offset, 0
+	r.start, r.base, r.within, r.inLine = offset, offset, 0, false
 	r.dec = newDecoder(r.window)
 }
 
@@ -286,7 +294,7 @@ const (
 	asideDigest       = "digest"       // CloudTrail's digest of a file
 	asideEnvelope     = "envelope"     // an EventBridge event of another kind
 	asideUnknown      = "unknown"      // any other JSON
-	asideRepeated     = "repeated"     // a record of a file that was copied anew over itself
+	asideRepeated     = "repeated"     // a record of a file that was copied
 )
 
 // classify tells a record from what else lies in buckets and queues, and takes it out of its envelope.
@@ -355,16 +363,22 @@ func lookedUp(text jsontext.Value) item {
 	return classify(compact(inner))
 }
 
+// faultUnreadable is the kind of what the file system refuses, for now or for good.
+const faultUnreadable = "unreadable"
+
 // faultKind sorts an error of reading into the kinds that Stats counts.
 func faultKind(err error) string {
 	var syntax *jsontext.SyntacticError
+	var system *fs.PathError
 	switch {
 	case errors.Is(err, errTooLarge):
 		return "too_large"
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return "truncated"
 	case errors.Is(err, errNoFile):
 		return "no_file"
+	case errors.As(err, &system):
+		return faultUnreadable
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "truncated"
 	case errors.As(err, &syntax):
 		return "not_json"
 	case isGzip(err):
@@ -372,7 +386,7 @@ func faultKind(err error) string {
 	case isPanic(err):
 		return "panic"
 	}
-	return "unreadable"
+	return faultUnreadable
 }
 
 // panicError is what a recovered panic becomes.

@@ -97,7 +97,7 @@ func (f *Feed) visit(ctx context.Context, path string, emit func(item) error) er
 func (f *Feed) unlistable(path string, err error) {
 	switch {
 	case !os.IsNotExist(err):
-		f.fault("unreadable", path, err)
+		f.fault(faultUnreadable, path, err)
 	case path == f.path:
 		f.fault("missing", path, err)
 	}
