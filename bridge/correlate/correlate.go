@@ -111,8 +111,8 @@ func (c *Correlator) Run(ctx context.Context) error {
 			err = c.tell(ctx, s)
 		case <-ready:
 			ready, arrived = nil, c.journal.Arrived()
-			if err = c.keepHistories(ctx); journal.Temporary(err) {
-				c.log.Error("histories of states that are gone are kept until the next start", "error", err)
+			if err = errors.Join(c.keepHistories(ctx), c.earlierFaults(ctx)); journal.Temporary(err) {
+				c.log.Error("histories and faults of states that are gone are kept until the next start", "error", err)
 				err = nil
 			}
 			if err == nil {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -356,4 +357,51 @@ func TestFiguresOfStates(t *testing.T) {
 			t.Errorf("%s: got %v", name, got[name])
 		}
 	}
+}
+
+// rows are the states that REST lists, with their faults.
+func (s *stage) rows() (all []string) {
+	s.t.Helper()
+	stored, err := s.journal.States(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, row := range stored {
+		all = append(all, row.URI+" "+row.Fault)
+	}
+	return all
+}
+
+// TestABadStateThatIsTakenAway leaves no row, whether the bridge runs then or not; one that was read before keeps its own.
+func TestABadStateThatIsTakenAway(t *testing.T) {
+	dir := t.TempDir()
+	life := func(do func(s *stage, wantRows func(...string))) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStage(t, dir)
+			do(s, func(want ...string) {
+				t.Helper()
+				time.Sleep(6 * time.Second) // longer than faults take to show
+				synctest.Wait()
+				if d := cmp.Diff(want, s.rows()); d != "" {
+					t.Errorf("rows (-want +got):\n%s", d)
+				}
+			})
+		})
+	}
+	gone, bad, worse := "test://a file does not exist", "test://bad invalid argument", "test://worse invalid argument"
+	life(func(s *stage, wantRows func(...string)) {
+		s.state(buckets(1, true), at(0))
+		close(s.ready)
+		s.states.Fault("test://a", os.ErrNotExist)
+		s.states.Fault("test://bad", os.ErrInvalid)
+		s.states.Fault("test://worse", os.ErrInvalid)
+		wantRows(gone, bad, worse)
+		s.states.Fault("test://bad", nil)
+		wantRows(gone, worse)
+	})
+	life(func(s *stage, wantRows func(...string)) {
+		wantRows(gone, worse) // the states are being read
+		close(s.ready)
+		wantRows(gone)
+	})
 }

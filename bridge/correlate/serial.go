@@ -72,10 +72,13 @@ func change(ch tfstate.Change) wire.StateChange {
 	return p
 }
 
-// tellFaults brings the rows of states that cannot be read, or can be again, up to date.
+// tellFaults brings the rows of states that cannot be read, or can be again, up to date. One that was never read and that
+// nobody speaks of any more, such as a broken file that was taken away, has no row.
 func (c *Correlator) tellFaults(ctx context.Context) error {
 	var commit journal.Commit
+	heard := map[string]bool{}
 	for _, info := range c.inventory.States() {
+		heard[info.State] = true
 		fault := ""
 		if info.Fault != nil {
 			fault = info.Fault.Error()
@@ -89,9 +92,29 @@ func (c *Correlator) tellFaults(ctx context.Context) error {
 			Resources: int64(info.Instances), Written: wire.At(info.Written), Read: wire.At(info.Read), Fault: fault,
 		})
 	}
-	if len(commit.States) == 0 {
+	for uri, fault := range c.faults {
+		if heard[uri] {
+			continue
+		}
+		delete(c.faults, uri)
+		if fault != "" {
+			commit.Gone = append(commit.Gone, uri)
+		}
+	}
+	if len(commit.States)+len(commit.Gone) == 0 {
 		return nil
 	}
 	slices.SortFunc(commit.States, func(a, b wire.State) int { return strings.Compare(a.URI, b.URI) })
 	return c.commit(ctx, commit)
+}
+
+// earlierFaults takes over what an earlier run told of states that were never read.
+func (c *Correlator) earlierFaults(ctx context.Context) error {
+	stored, err := c.journal.States(ctx)
+	for _, s := range stored {
+		if _, told := c.faults[s.URI]; !told && s.Fault != "" && s.Written.IsZero() {
+			c.faults[s.URI] = s.Fault
+		}
+	}
+	return err
 }

@@ -58,6 +58,7 @@ type Commit struct {
 	Events []string   // CloudTrail event ids that are now told
 	Drifts []DriftRow // made or changed
 	States []wire.State
+	Gone   []string // URIs of states that have no row any more
 	Blind  []string // one entry for each mutating event that nothing explained, "source:name"
 	// Snapshots are stored together with what they give rise to.
 	Snapshots []Snapshot

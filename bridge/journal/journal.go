@@ -13,8 +13,8 @@
 //   - Slow readers: nobody slows the writer. Who asks for messages that are no longer kept gets a *GapError.
 //   - Histories: what states were at their last serials is stored with the messages it gives rise to (Commit.Snapshots),
 //     and given back after a restart (History).
-//   - Retention: about the newest Options.Retain messages and done alert keys, and ten times as many event ids. Drifts and
-//     states are kept for good. An alert's body is emptied once it is done.
+//   - Retention: about the newest Options.Retain messages and done alert keys, and ten times as many event ids. Drifts are
+//     kept for good, states until a Commit says that they are gone. An alert's body is emptied once it is done.
 //
 // Start reading at Journal and Open; writer.go is the one goroutine that writes, read.go all that reads, snapshot.go the
 // histories of states, schema.go the file.

@@ -164,7 +164,7 @@ func (j *Journal) list(ctx context.Context, query string, before wire.ID, passes
 	return list, nil
 }
 
-// States gives every state ever committed as it was last, by URI.
+// States gives every state committed and not gone since as it was last, by URI.
 func (j *Journal) States(ctx context.Context) ([]wire.State, error) {
 	rows, err := j.read.QueryContext(ctx, `SELECT body FROM state ORDER BY uri`)
 	states, err := collect(rows, err, func(rows *sql.Rows) (s wire.State, err error) {

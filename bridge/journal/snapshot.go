@@ -179,7 +179,7 @@ func (j *Journal) PruneHistory(ctx context.Context, state string) error {
 }
 
 // KeepHistories says which states there are. A history without its state is kept for as long as forget, counted from the
-// first call that missed the state, and then deleted.
+// first call that missed the state with no row of it committed since, and then deleted.
 func (j *Journal) KeepHistories(ctx context.Context, states []string, forget time.Duration) error {
 	missing, err := j.missing(ctx)
 	if err != nil {

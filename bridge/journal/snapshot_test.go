@@ -159,7 +159,7 @@ func TestHistoryIsLikeItsModel(t *testing.T) {
 func TestAHistoryWithoutItsState(t *testing.T) {
 	now := time.UnixMilli(1_800_000_000_000)
 	j := open(t, t.TempDir(), journal.Options{Now: func() time.Time { return now }})
-	for _, state := range []string{"stays", "goes", "comes back"} {
+	for _, state := range []string{"stays", "goes", "comes back", "comes late"} {
 		commit(t, j, journal.Commit{Snapshots: []journal.Snapshot{{State: state, N: 1, Oldest: 1, Rows: []journal.SnapshotRow{row("a", "1")}}}})
 	}
 	keep := func(days int, states ...string) {
@@ -171,8 +171,9 @@ func TestAHistoryWithoutItsState(t *testing.T) {
 	}
 	keep(0, "stays")
 	keep(29, "stays", "comes back")
+	commit(t, j, journal.Commit{States: []wire.State{{URI: "comes late"}}}) // after the states were read once, as on a slow mount
 	keep(2, "stays")
-	for state, want := range map[string]int{"stays": 1, "goes": 0, "comes back": 1} {
+	for state, want := range map[string]int{"stays": 1, "goes": 0, "comes back": 1, "comes late": 1} {
 		if got := len(histories(t, j, state)); got != want {
 			t.Errorf("%s: %d snapshots, want %d", state, got, want)
 		}

@@ -114,7 +114,7 @@ func (r *request) size() int {
 	for _, s := range c.Snapshots {
 		rows += len(s.Rows) + len(s.Older)
 	}
-	return rows + len(c.Done) + len(c.Events) + len(c.Drifts) + len(c.States) + len(c.Blind) + len(c.Messages)
+	return rows + len(c.Done) + len(c.Events) + len(c.Drifts) + len(c.States) + len(c.Gone) + len(c.Blind) + len(c.Messages)
 }
 
 // A batch is bounded so that who comes first does not wait long for who came with it.
@@ -423,6 +423,10 @@ func (t *transaction) commit(r *request) {
 	}
 	for i, s := range c.States {
 		t.exec(t.stmt.putState, s.URI, s.Resources, r.states[i])
+		t.exec(t.stmt.found, s.URI)
+	}
+	for _, uri := range c.Gone {
+		t.run(`DELETE FROM state WHERE uri = ?`, uri)
 	}
 	for _, s := range c.Snapshots {
 		t.snapshot(s)
@@ -445,9 +449,9 @@ func (t *transaction) addCounts() {
 
 // statements are prepared once, on the writing connection.
 type statements struct {
-	putAlert, done, putEvent, putDrift, putState, putMessage, addCount *sql.Stmt
-	messageBound, pruneMessages, pruneKeys, pruneEvents, setPruned     *sql.Stmt
-	snapshots                                                          snapshotStatements
+	putAlert, done, putEvent, putDrift, putState, found, putMessage, addCount *sql.Stmt
+	messageBound, pruneMessages, pruneKeys, pruneEvents, setPruned            *sql.Stmt
+	snapshots                                                                 snapshotStatements
 }
 
 func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
@@ -462,6 +466,7 @@ func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
 			ON CONFLICT(id) DO UPDATE SET status = excluded.status, last = excluded.last, body = excluded.body`},
 		{&s.putState, `INSERT INTO state(uri, resources, body) VALUES (?, ?, ?)
 			ON CONFLICT(uri) DO UPDATE SET resources = excluded.resources, body = excluded.body`},
+		{&s.found, `UPDATE history SET missing = NULL WHERE state = ? AND missing IS NOT NULL`},
 		{&s.putMessage, `INSERT INTO message(id, type, topic, body) VALUES (?, ?, ?, ?)`},
 		{&s.addCount, `INSERT INTO count(kind, name, n) VALUES (?, ?, ?)
 			ON CONFLICT(kind, name) DO UPDATE SET n = n + excluded.n`},
