@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,6 +49,7 @@ type Correlator struct {
 	// serials waits for Run with room for serialQueue; when it is full, Serial blocks, and with it only the reading of
 	// states.
 	serials chan inventory.Serial
+	cut     atomic.Bool // a serial was given up: no more are taken
 	ready   <-chan struct{}
 	faults  map[string]string // what was last told of each state's fault
 	stuck   bool              // the inbox could not be read the last time
@@ -81,8 +83,12 @@ func New(j *journal.Journal, inv *inventory.Inventory, resolver *trailmap.Resolv
 	}
 }
 
-// Serial hands over one new serial, in order. It blocks while the queue is full, until ctx is done.
+// Serial hands over one new serial, in order. It blocks while the queue is full, until ctx is done. After one that is given up
+// then, all are: what is stored of a serial is what differs from the one before it. They are read and told at the next start.
 func (c *Correlator) Serial(ctx context.Context, s inventory.Serial) {
+	if c.cut.Load() {
+		return
+	}
 	select {
 	case c.serials <- s: // also when ctx has ended: Run still takes it
 		return
@@ -91,6 +97,7 @@ func (c *Correlator) Serial(ctx context.Context, s inventory.Serial) {
 	select {
 	case c.serials <- s:
 	case <-ctx.Done():
+		c.cut.Store(true)
 	}
 }
 

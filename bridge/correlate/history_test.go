@@ -2,6 +2,7 @@ package correlate_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -404,4 +405,59 @@ func TestABadStateThatIsTakenAway(t *testing.T) {
 		close(s.ready)
 		wantRows(gone)
 	})
+}
+
+// TestASerialThatIsGivenUpLeavesNoHole: when the bridge is to stop and the queue of serials is full, none is stored as what
+// differs from one that was not stored.
+func TestASerialThatIsGivenUpLeavesNoHole(t *testing.T) {
+	dir := t.TempDir()
+	t.Run("stopping", func(t *testing.T) {
+		book, err := journal.Open(t.Context(), dir, journal.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer book.Close()
+		stopping, stop := context.WithCancel(t.Context())
+		stop()
+		var judge *correlate.Correlator
+		states := inventory.New(inventory.Options{
+			Redactor: tfstate.NewRedactor(nil).Keeping(book.Key()), Past: correlate.Past(book),
+			OnSerial: func(n inventory.Serial) { judge.Serial(stopping, n) },
+		})
+		judge = correlate.New(book, states, nil, correlate.Options{})
+		give := func(serial int, text string) {
+			t.Helper()
+			if err := states.Version(t.Context(), content(text, at(serial))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for serial := 1; serial <= 64; serial++ {
+			give(serial, buckets(serial, true))
+		}
+		give(65, buckets(65, false)) // one too many
+		ctx, end := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- judge.Run(ctx) }()
+		for newest := int64(0); newest < 64; time.Sleep(time.Millisecond) {
+			past, err := book.History(t.Context(), "test://a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(past.Heads) > 0 {
+				newest = past.Heads[len(past.Heads)-1].N
+			}
+		}
+		give(66, strings.Replace(buckets(66, false), `"policy":""`, `"policy":"p"`, 1))
+		end()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	s := newStage(t, dir)
+	s.states.Fault("test://a", os.ErrNotExist)
+	block := tfstate.Address{Type: "aws_s3_bucket_public_access_block", Name: "b"}
+	i, snapshot, ok := s.states.At("test://a", block, at(100))
+	if got, _ := i.Get("block_public_acls"); !ok || snapshot.Serial != 64 || string(got) != "true" {
+		t.Errorf("serial %d: %s, want serial 64 as it was", snapshot.Serial, got)
+	}
 }
