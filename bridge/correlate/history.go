@@ -46,17 +46,26 @@ const stageRows = 500
 // snapshot is what a commit stores of a serial, after what had to go ahead of it.
 func (c *Correlator) snapshot(ctx context.Context, k *inventory.Keep) (journal.Snapshot, error) {
 	s := journal.Snapshot{State: k.State, N: k.Head.N, Head: k.Head.Text, Oldest: k.Oldest, Fresh: k.Fresh}
+	ahead := func() error {
+		if len(s.Rows)+len(s.Older) < stageRows {
+			return nil
+		}
+		err := c.again(ctx, func(ctx context.Context) error { return c.journal.Stage(ctx, s) })
+		s.Rows, s.Older, s.Fresh = nil, nil, false
+		return err
+	}
+	// Hidden before the new rows are there: those tell, after a crash, that nothing is left to hide.
+	for _, r := range k.Older {
+		if err := ahead(); err != nil {
+			return s, err
+		}
+		s.Older = append(s.Older, journal.HistoryRow{First: r.First, Key: r.Key, Body: r.Body})
+	}
 	for key, body := range k.Rows {
-		if len(s.Rows) == stageRows {
-			if err := c.again(ctx, func(ctx context.Context) error { return c.journal.Stage(ctx, s) }); err != nil {
-				return s, err
-			}
-			s.Rows, s.Fresh = nil, false
+		if err := ahead(); err != nil {
+			return s, err
 		}
 		s.Rows = append(s.Rows, journal.SnapshotRow{Key: key, Body: body})
-	}
-	for _, r := range k.Older {
-		s.Older = append(s.Older, journal.HistoryRow{First: r.First, Key: r.Key, Body: r.Body})
 	}
 	return s, nil
 }

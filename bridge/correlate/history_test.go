@@ -461,3 +461,45 @@ func TestASerialThatIsGivenUpLeavesNoHole(t *testing.T) {
 		t.Errorf("serial %d: %s, want serial 64 as it was", snapshot.Serial, got)
 	}
 }
+
+// TestManyAreMarkedLater: the values of a large state that it comes to mark as sensitive are nowhere in the journal as they
+// are, and nothing else is another.
+func TestManyAreMarkedLater(t *testing.T) {
+	dir := t.TempDir()
+	large := func(serial int, secret, marks string) string {
+		var all []string
+		for n := range 1300 {
+			all = append(all, fmt.Sprintf(`{"mode":"managed","type":"aws_thing","name":"t%d","provider":"p","instances":[{"attributes":{"id":"%d","n":%d,"secret":%q},"sensitive_attributes":%s}]}`,
+				n, n, serial, secret, marks))
+		}
+		return fmt.Sprintf(`{"version":4,"terraform_version":"1.11.4","serial":%d,"lineage":"l","resources":[%s]}`, serial, strings.Join(all, ","))
+	}
+	run(t, dir, func(s *stage) {
+		for serial := range 3 {
+			s.state(large(serial+1, "hunter2", "[]"), at(10*serial))
+		}
+		s.state(large(3, "hunter2", `[[{"type":"get_attr","value":"secret"}]]`), at(30))
+	})
+	run(t, dir, func(s *stage) {
+		past, err := s.journal.History(t.Context(), "test://a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows := 0
+		for r, err := range past.Rows {
+			if rows++; err != nil || bytes.Contains(r.Body, []byte("hunter")) {
+				t.Fatalf("%s: %s, %v", r.Key, r.Body, err)
+			}
+		}
+		if rows != 3*1300 {
+			t.Errorf("%d rows", rows)
+		}
+		s.states.Fault("test://a", os.ErrNotExist)
+		for serial := range 3 {
+			i, snapshot, ok := s.states.At("test://a", tfstate.Address{Type: "aws_thing", Name: "t1299"}, at(10*serial+5))
+			if got, _ := i.Get("n"); !ok || snapshot.Serial != uint64(serial+1) || string(got) != fmt.Sprint(serial+1) {
+				t.Errorf("serial %d: %s, %+v", serial+1, got, snapshot)
+			}
+		}
+	})
+}

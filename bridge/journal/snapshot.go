@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 	"time"
 )
@@ -23,7 +24,8 @@ type Snapshot struct {
 	// Fresh forgets what was stored of the state before.
 	Fresh bool
 	Rows  []SnapshotRow
-	// Older are bodies in the place of those that rows have which ended before N: the row of the key that snapshot First has.
+	// Older are bodies in the place of those that rows have which end before N: the row of the key that snapshot First has.
+	// They are put there before Rows.
 	Older []HistoryRow
 }
 
@@ -66,7 +68,7 @@ CREATE INDEX instance_last ON instance(history, last);
 const metaKey = "snapshot_key"
 
 // snapshotStatements run once for each row.
-type snapshotStatements struct{ end, drop, put *sql.Stmt }
+type snapshotStatements struct{ end, drop, put, now *sql.Stmt }
 
 func (s *snapshotStatements) prepare(ctx context.Context, db *sql.DB) (err error) {
 	for _, p := range []struct {
@@ -77,6 +79,7 @@ func (s *snapshotStatements) prepare(ctx context.Context, db *sql.DB) (err error
 		{&s.drop, `DELETE FROM instance WHERE history = ?1 AND key = ?2 AND last IS NULL AND first = ?3`},
 		{&s.put, `INSERT INTO instance(history, key, first, body) VALUES (?1, ?2, ?3, ?4)
 			ON CONFLICT(history, key) WHERE last IS NULL DO UPDATE SET body = excluded.body`},
+		{&s.now, `UPDATE instance SET body = ?4 WHERE history = ?1 AND key = ?2 AND last IS NULL AND first <= ?3`},
 	} {
 		if *p.to, err = db.PrepareContext(ctx, p.sql); err != nil {
 			return err
@@ -92,7 +95,7 @@ func (j *Journal) Key() []byte { return slices.Clone(j.key) }
 // long. Until then nobody sees them; without it they are forgotten when the journal is next opened. s.Fresh holds for the
 // first of several calls alone.
 func (j *Journal) Stage(ctx context.Context, s Snapshot) error {
-	err := j.work(ctx, len(s.Rows), func(t *transaction) {
+	err := j.work(ctx, len(s.Rows)+len(s.Older), func(t *transaction) {
 		id := t.history(s)
 		t.run(`INSERT INTO snapshot(history, n, whole, head) VALUES (?, ?, 0, x'') ON CONFLICT DO NOTHING`, id, s.N)
 		t.rows(id, s)
@@ -110,9 +113,6 @@ func (t *transaction) snapshot(s Snapshot) {
 		ON CONFLICT(history, n) DO UPDATE SET whole = 1, head = excluded.head`, id, s.N, s.Head)
 	t.run(`DELETE FROM snapshot WHERE history = ? AND n < ?`, id, s.Oldest)
 	t.rows(id, s)
-	for _, r := range s.Older {
-		t.run(`UPDATE instance SET body = ?4 WHERE history = ?1 AND last >= ?3 AND first <= ?3 AND key = ?2`, id, r.Key, r.First, r.Body)
-	}
 }
 
 // history gives the state's place among the histories.
@@ -129,6 +129,7 @@ func (t *transaction) history(s Snapshot) (id int64) {
 }
 
 func (t *transaction) rows(id int64, s Snapshot) {
+	t.older(id, s.Older)
 	for _, r := range s.Rows {
 		if s.N > 1 {
 			t.exec(t.stmt.snapshots.end, id, r.Key, s.N)
@@ -138,6 +139,38 @@ func (t *transaction) rows(id int64, s Snapshot) {
 			continue
 		}
 		t.exec(t.stmt.snapshots.put, id, r.Key, s.N, r.Body)
+	}
+}
+
+// older gives rows that end before the snapshot other bodies. Those that ended long ago are found in one walk: no index has
+// their keys, and there may be thousands.
+func (t *transaction) older(id int64, rows []HistoryRow) {
+	ended := map[string][]HistoryRow{}
+	from := int64(math.MaxInt64)
+	for _, r := range rows {
+		if t.exec(t.stmt.snapshots.now, id, r.Key, r.First, r.Body) == 0 {
+			ended[string(r.Key)] = append(ended[string(r.Key)], r)
+			from = min(from, r.First)
+		}
+	}
+	if len(ended) == 0 || t.err != nil {
+		return
+	}
+	found, err := t.tx.QueryContext(t.ctx, `SELECT id, key, first, last FROM instance WHERE history = ? AND last >= ?`, id, from)
+	bodies := map[int64][]byte{}
+	_, t.err = collect(found, err, func(rows *sql.Rows) (none struct{}, err error) {
+		var row, first, last int64
+		var key sql.RawBytes
+		err = rows.Scan(&row, &key, &first, &last)
+		for _, r := range ended[string(key)] {
+			if first <= r.First && r.First <= last {
+				bodies[row] = r.Body
+			}
+		}
+		return none, err
+	})
+	for row, body := range bodies {
+		t.run(`UPDATE instance SET body = ? WHERE id = ?`, body, row)
 	}
 }
 

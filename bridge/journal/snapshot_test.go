@@ -240,3 +240,61 @@ func TestHistoryOfAClosedJournal(t *testing.T) {
 		t.Errorf("stage: %v", err)
 	}
 }
+
+// TestWhatIsHiddenLaterIsHiddenFirst: what was stored as it was is hidden with the first rows of the snapshot that hides it,
+// also when the process ends before the last.
+func TestWhatIsHiddenLaterIsHiddenFirst(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, journal.Options{})
+	commit(t, j, snapshot(1, 1, row("a", "1"), row("b", "1"), row("c", "1")))
+	commit(t, j, snapshot(2, 1, row("a", "2")))
+	commit(t, j, snapshot(3, 1, row("a", "3"), row("b", "3")))
+	ahead := snapshot(3, 1, row("a", "hidden"))
+	ahead.Snapshots[0].Older = []journal.HistoryRow{
+		{First: 1, Key: []byte("a"), Body: []byte("hidden 1")}, {First: 2, Key: []byte("a"), Body: []byte("hidden 2")},
+		{First: 2, Key: []byte("b"), Body: []byte("hidden 1")}, {First: 1, Key: []byte("c"), Body: []byte("hidden 1")},
+	}
+	if err := j.Stage(t.Context(), ahead.Snapshots[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	j = open(t, dir, journal.Options{})
+	want := map[int64]map[string]string{
+		1: {"": "head 1", "a": "hidden 1", "b": "hidden 1", "c": "hidden 1"},
+		2: {"": "head 2", "a": "hidden 2", "b": "hidden 1", "c": "hidden 1"},
+		3: {"": "head 3", "a": "hidden", "b": "3", "c": "hidden 1"},
+	}
+	if d := cmp.Diff(want, histories(t, j, "s")); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+// TestManyRowsAreHiddenLater takes a moment and not one that grows with the square of their number, for which all alerts
+// would wait.
+func TestManyRowsAreHiddenLater(t *testing.T) {
+	j := open(t, t.TempDir(), journal.Options{})
+	const many = 8000
+	var one, two []journal.SnapshotRow
+	var hidden []journal.HistoryRow
+	for i := range many {
+		key := fmt.Sprint("a long enough key ", i)
+		one, two = append(one, row(key, "1")), append(two, row(key, "2"))
+		hidden = append(hidden, journal.HistoryRow{First: 1, Key: []byte(key), Body: []byte("hidden")})
+	}
+	commit(t, j, snapshot(1, 1, one...))
+	commit(t, j, snapshot(2, 1, two...))
+	again := snapshot(2, 1)
+	again.Snapshots[0].Older = hidden
+	start := time.Now()
+	commit(t, j, again)
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("%d rows took %v", many, took)
+	}
+	for key, body := range histories(t, j, "s")[1] {
+		if key != "" && body != "hidden" {
+			t.Fatalf("%s: %s", key, body)
+		}
+	}
+}
