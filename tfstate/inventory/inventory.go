@@ -253,12 +253,17 @@ func (v *Inventory) Fault(uri string, err error) {
 	}
 	if err != nil && h.fault == nil {
 		v.log.Warn("state cannot be read", "state", uri, "cause", err)
-	} else if err == nil && h.fault != nil {
-		v.log.Info("state can be read again", "state", uri)
 	}
+	over := err == nil && h.fault != nil
 	h.fault = err
-	if err == nil && len(h.snapshots) == 0 {
-		delete(v.states, uri) // never read and well: it was a place that states came to lie in
+	switch {
+	case err == nil && len(h.snapshots) == 0:
+		delete(v.states, uri) // never read and well: a file that is gone, or a place that states came to lie in
+		if over {
+			v.log.Info("what could not be read is gone, or is no state", "state", uri)
+		}
+	case over:
+		v.log.Info("state can be read again", "state", uri)
 	}
 }
 

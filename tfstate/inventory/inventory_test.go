@@ -1,10 +1,12 @@
 package inventory_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -396,6 +398,17 @@ func TestTouched(t *testing.T) {
 	}
 	if got := v.SameType(uri, "aws_vpc"); len(got) != 1 || got[0] != i {
 		t.Errorf("of the type: %v", got)
+	}
+}
+
+// TestFaultOfWhatGoes: a file that never was a state and is taken away is not said to be readable.
+func TestFaultOfWhatGoes(t *testing.T) {
+	var log bytes.Buffer
+	v := inventory.New(inventory.Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	v.Fault(uri, errors.New("not a raw Terraform state"))
+	v.Fault(uri, nil)
+	if text := log.String(); len(v.States()) > 0 || strings.Contains(text, "read again") || !strings.Contains(text, "is gone") {
+		t.Errorf("states %v, log:\n%s", v.States(), text)
 	}
 }
 
