@@ -166,7 +166,7 @@ func follow(ctx context.Context, sources []source.Source, into source.Sink, read
 		})
 	}
 	_ = loads.Wait()
-	log.Info("states read", "sources", len(sources), "took", time.Since(start).Round(time.Millisecond))
+	log.Info("states read", "sources", len(sources), "took", time.Since(start).Round(time.Millisecond).String())
 	close(ready)
 	watches, ctx := errgroup.WithContext(ctx)
 	for _, s := range sources {
