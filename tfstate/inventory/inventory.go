@@ -93,6 +93,7 @@ type Inventory struct {
 	mu      sync.RWMutex
 	states  map[string]*history
 	asked   map[string]chan struct{} // states whose past was asked for, closed when it is there
+	turns   map[string]chan struct{} // by state; holds a value while a content of it is being read and told
 	index   index
 	figures Figures // those that count up
 }
@@ -109,12 +110,17 @@ func New(o Options) *Inventory {
 	}
 	return &Inventory{
 		o: o, log: o.Log.With("component", "inventory"), states: map[string]*history{}, index: newIndex(),
-		fresh: map[string]bool{}, asked: map[string]chan struct{}{},
+		fresh: map[string]bool{}, asked: map[string]chan struct{}{}, turns: map[string]chan struct{}{},
 	}
 }
 
 // Version takes one content: see source.Sink. The error is the reader's or the parser's.
 func (v *Inventory) Version(ctx context.Context, content source.Version) error {
+	over, err := v.turn(ctx, content.URI)
+	if err != nil {
+		return fmt.Errorf("read state %q: %w", content.URI, err)
+	}
+	defer over()
 	if err := v.remember(ctx, content.URI); err != nil {
 		return fmt.Errorf("read state %q: %w", content.URI, err)
 	}
@@ -158,6 +164,24 @@ func (v *Inventory) Version(ctx context.Context, content source.Version) error {
 		v.o.OnSerial(told)
 	}
 	return nil
+}
+
+// turn waits until no other content of a state is being read: two sources may speak of one state, and what one has read is
+// not to be told after what the other has read since.
+func (v *Inventory) turn(ctx context.Context, state string) (over func(), err error) {
+	v.mu.Lock()
+	turn := v.turns[state]
+	if turn == nil {
+		turn = make(chan struct{}, 1)
+		v.turns[state] = turn
+	}
+	v.mu.Unlock()
+	select {
+	case turn <- struct{}{}:
+		return func() { <-turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // swapped makes next, which has the number of the one before it, the newest, and gives what is to be stored.

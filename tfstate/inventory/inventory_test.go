@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -554,4 +555,44 @@ func TestOfType(t *testing.T) {
 			t.Errorf("%v (-want +got):\n%s", asked, d)
 		}
 	}
+}
+
+// TestTwoSourcesOfOneState: what one source has read is not told after what another has read of the same place since.
+func TestTwoSourcesOfOneState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, told := serials()
+		give(t, v, uri, minute(0), state("l", 1, vpc("a", "vpc-1")))
+		serial := 2
+		slow := version(uri, minute(1), "")
+		slow.Open = func(context.Context) (io.ReadCloser, error) {
+			text := state("l", serial, vpc("a", "vpc-2"))
+			time.Sleep(time.Minute)
+			return io.NopCloser(strings.NewReader(text)), nil
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- v.Version(t.Context(), slow) }()
+		synctest.Wait()
+		give(t, v, uri, minute(2), state("l", 3, vpc("a", "vpc-3")))
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		var got []string
+		for _, s := range *told {
+			got = append(got, words(s))
+		}
+		if d := cmp.Diff([]string{"first", "replaced aws_vpc.a", "replaced aws_vpc.a"}, got); d != "" {
+			t.Errorf("told (-want +got):\n%s", d)
+		}
+		stopped, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		serial = 4
+		go func() { ended <- v.Version(t.Context(), slow) }()
+		synctest.Wait()
+		if err := v.Version(stopped, version(uri, minute(3), state("l", 5))); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("waiting beyond the end: %v", err)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 }
