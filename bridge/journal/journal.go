@@ -13,6 +13,7 @@
 //   - Slow readers: nobody slows the writer. Who asks for messages that are no longer kept gets a *GapError.
 //   - Histories: what states were at their last serials is stored with the messages it gives rise to (Commit.Snapshots),
 //     and given back after a restart (History).
+//   - Gone is gone: what was deleted is overwritten, and leaves the write-ahead log within about a minute.
 //   - Retention: about the newest Options.Retain messages and done alert keys, and ten times as many event ids. Drifts are
 //     kept for good, states until a Commit says that they are gone. An alert's body is emptied once it is done.
 //

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -158,6 +159,53 @@ func TestDoneAlertsAreGoneFromPendingAndDisk(t *testing.T) {
 	if strings.Contains(string(content), secret) {
 		t.Error("a done alert's text is still in the file")
 	}
+}
+
+// TestDoneAlertsAreGoneFromTheLog: within two minutes, while the journal is open, although somebody reads meanwhile.
+func TestDoneAlertsAreGoneFromTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		j := open(t, dir, journal.Options{})
+		has := func() bool {
+			t.Helper()
+			content, err := os.ReadFile(filepath.Join(dir, "journal.db-wal"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return strings.Contains(string(content), "hunter2")
+		}
+		reader, err := sql.Open("sqlite", filepath.Join(dir, "journal.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer reader.Close()
+		time.Sleep(2 * time.Minute)
+		if _, err := j.Put(t.Context(), journal.Alert{Key: "a", Output: "hunter2"}); err != nil {
+			t.Fatal(err)
+		}
+		reading, err := reader.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer reading.Rollback()
+		var n int
+		if err := reading.QueryRowContext(t.Context(), `SELECT count(*) FROM inbox`).Scan(&n); err != nil || n != 1 {
+			t.Fatal(n, err)
+		}
+		commit(t, j, journal.Commit{Done: []int64{1}})
+		time.Sleep(90 * time.Second)
+		if !has() {
+			t.Error("not in the log: the test tests nothing")
+		}
+		if err := reading.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if has() {
+			t.Error("a done alert's text is still in the log")
+		}
+		put(t, j, "b") // and the journal goes on
+	})
 }
 
 func TestArrivedIsSignalledForNewAlertsOnly(t *testing.T) {

@@ -117,7 +117,7 @@ func openFile(ctx context.Context, dir string) (f file, err error) {
 	if _, err = f.lock.ExecContext(ctx, "BEGIN EXCLUSIVE"); err != nil {
 		return f, err
 	}
-	f.write = connect(f.path, 1, "_txlock=immediate", "_pragma=busy_timeout(5000)", "_pragma=synchronous(FULL)",
+	f.write = connect(f.path, 1, "_txlock=immediate", fmt.Sprintf("_pragma=busy_timeout(%d)", busyMillis), "_pragma=synchronous(FULL)",
 		"_pragma=secure_delete(ON)")
 	if err = prepare(ctx, f.write); err != nil {
 		return f, err
@@ -129,7 +129,11 @@ func openFile(ctx context.Context, dir string) (f file, err error) {
 	return f, nil
 }
 
-const readers = 4
+const (
+	readers = 4
+	// busyMillis is how long a transaction waits for a lock of another process, such as a backup.
+	busyMillis = 5000
+)
 
 // emptied finds a journal of no bytes beside what was written behind it: SQLite would delete that without a word.
 func emptied(path string) error {

@@ -162,14 +162,42 @@ func newWriter(ctx context.Context, j *Journal, o Options) (*writer, error) {
 // who wait.
 func (w *writer) run() {
 	defer close(w.ended)
+	due := time.After(tidyAfter) // a process that was killed left its log
 	for {
 		select {
 		case first := <-w.requests:
 			w.serve(w.gather(first))
+			if due == nil {
+				due = time.After(tidyAfter)
+			}
+		case <-due:
+			if due = nil; !w.tidy(context.Background()) {
+				due = time.After(tidyAfter)
+			}
 		case <-w.quit:
 			return
 		}
 	}
+}
+
+// tidyAfter is about how long a text that was deleted, such as that of an alert that is done, stays in the write-ahead log.
+const tidyAfter = time.Minute
+
+// tidy empties the write-ahead log, which SQLite else does after some megabytes only, and reports whether it did. It waits for
+// no reader. What goes wrong on the disk is left to the next transaction to tell.
+func (w *writer) tidy(ctx context.Context) bool {
+	conn, err := w.write.Conn(ctx)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, "PRAGMA busy_timeout = 0"); err != nil {
+		return false
+	}
+	var busy, pages, moved int
+	err = conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved)
+	_, again := conn.ExecContext(ctx, fmt.Sprint("PRAGMA busy_timeout = ", busyMillis))
+	return err == nil && again == nil && busy == 0
 }
 
 func (w *writer) gather(first *request) []*request {
