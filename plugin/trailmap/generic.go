@@ -23,6 +23,8 @@ func (r *Resolver) byIdentifier(rec *trail.Record) []Target {
 	// Where the event's name speaks of members, the call changes one of them; the others are what it refers to.
 	if subject := spoken(rec.Action(), all); subject != "" {
 		hits = only(hits, func(h hit) bool { return h.leaf.stem() == subject })
+	} else { // nothing says that what another service has is more than referred to
+		hits = only(hits, func(h hit) bool { own := service(h.candidate.Instance); return own == "" || own == serviceOf(rec) })
 	}
 	if len(hits) == 0 {
 		var named []leaf
@@ -176,14 +178,30 @@ func belongs(rec *trail.Record, l leaf, c inventory.Candidate) bool {
 	if strings.HasPrefix(l.text, "arn:") || madeByAWS(c.Instance, l.text) {
 		return true
 	}
-	service, _, _ := strings.Cut(rec.EventSource, ".")
-	if arn, ok := c.Instance.Get("arn"); ok {
-		if parts := strings.SplitN(trail.Text(arn), ":", 4); len(parts) == 4 {
-			return parts[2] == service
-		}
+	if own := service(c.Instance); own != "" {
+		return own == serviceOf(rec)
 	}
 	_, rest, _ := strings.Cut(c.Instance.Address.Type, "_")
-	return strings.HasPrefix(rest, service+"_")
+	return strings.HasPrefix(rest, serviceOf(rec)+"_")
+}
+
+// service is the service in an instance's ARN, "" where the state has none.
+func service(i *tfstate.Instance) string {
+	arn, _ := i.Get("arn")
+	if parts := strings.SplitN(trail.Text(arn), ":", 4); len(parts) == 4 {
+		return parts[2]
+	}
+	return ""
+}
+
+// serviceOf is the service that a record comes from, as ARNs call it
+// (https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoncloudwatch.html).
+func serviceOf(rec *trail.Record) string {
+	name, _, _ := strings.Cut(rec.EventSource, ".")
+	if name == "monitoring" {
+		return "cloudwatch"
+	}
+	return name
 }
 
 // narrowed keeps, of several hits, those whose member is spoken of in the event's name (groupId in
