@@ -2,6 +2,7 @@ package trailmap
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -20,12 +21,7 @@ func (r *Resolver) byIdentifier(rec *trail.Record) []Target {
 	}
 	all := leaves(rec.Request)
 	hits := r.hits(rec, all)
-	// Where the event's name speaks of members, the call changes one of them; the others are what it refers to.
-	if subject := spoken(rec.Action(), all); subject != "" {
-		hits = only(hits, func(h hit) bool { return h.leaf.stem() == subject })
-	} else { // nothing says that what another service has is more than referred to
-		hits = only(hits, func(h hit) bool { own := service(h.candidate.Instance); return own == "" || own == serviceOf(rec) })
-	}
+	hits = meant(rec, all, hits)
 	if len(hits) == 0 {
 		var named []leaf
 		for _, res := range rec.Resources {
@@ -45,6 +41,28 @@ func (r *Resolver) byIdentifier(rec *trail.Record) []Target {
 		return nil // two resources, and nothing says which: neither is named
 	}
 	return targets
+}
+
+// meant keeps the hits that the call can change. Where the event's name speaks of members, it changes one of them; the others
+// are what it refers to. Where it speaks of none, what another service has is referred to, and so is what stands in a list
+// beside an identifier of something unmanaged.
+func meant(rec *trail.Record, all []leaf, hits []hit) []hit {
+	ofService := func(h hit) bool { own := service(h.candidate.Instance); return own == "" || own == serviceOf(rec) }
+	if subject := spoken(rec.Action(), all); subject != "" {
+		return only(hits, func(h hit) bool { return h.leaf.stem() == subject && (!h.leaf.listed() || ofService(h)) })
+	}
+	unmanaged := slices.ContainsFunc(all, func(l leaf) bool {
+		return l.singular() && !slices.ContainsFunc(hits, func(h hit) bool { return h.leaf == l })
+	})
+	return only(hits, func(h hit) bool { return ofService(h) && (!unmanaged || !h.leaf.listed()) })
+}
+
+// listed reports a member that is called after several things.
+func (l leaf) listed() bool { return strings.HasSuffix(l.name, "s") && !strings.HasSuffix(l.name, "ss") }
+
+// singular reports a member that is called after the identifier of one thing.
+func (l leaf) singular() bool {
+	return !l.listed() && l.stem() != "" && l.stem() != strings.ToLower(l.name)
 }
 
 // touched gives what each of some identifiers names, where it names one resource and no more.
@@ -115,7 +133,13 @@ func leaves(request jsontext.Value) []leaf {
 				found = append(found, leaf{name, s})
 			}
 		case v.Kind() == '{':
-			trail.Members(v, func(n []byte, value jsontext.Value) { walk(string(n), value, depth+1) })
+			trail.Members(v, func(n []byte, value jsontext.Value) {
+				of := string(n)
+				if of == numbered {
+					of = name
+				}
+				walk(of, value, depth+1)
+			})
 		case v.Kind() == '[':
 			for _, e := range elements(v) {
 				walk(name, e, depth+1)
@@ -125,6 +149,9 @@ func leaves(request jsontext.Value) []leaf {
 	walk("", request, 0)
 	return found
 }
+
+// numbered holds what has a number beside it: see scalars.
+const numbered = "content"
 
 const (
 	maxDepth      = 12
