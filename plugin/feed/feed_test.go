@@ -372,6 +372,27 @@ func TestWatchOfAListThatIsWrittenAnew(t *testing.T) {
 	w.wait(ids...)
 }
 
+// TestWatchOfAnInodeGivenAgain: a file that takes the place on the disk of one that is gone is another, whatever it shows. Not
+// every file system gives an inode again at once; there the test shows less.
+func TestWatchOfAnInodeGivenAgain(t *testing.T) {
+	dir := t.TempDir()
+	w := watch(t, dir, 5*time.Millisecond)
+	at := time.Now().Add(-time.Hour) // as a download sets it
+	var ids []string
+	for i := range 20 {
+		ids = append(ids, fmt.Sprintf("%02d", i))
+		path := filepath.Join(dir, ids[i]+".json")
+		write(t, path+".tmp", record(ids[i]))
+		if err := errors.Join(os.Chtimes(path+".tmp", at, at), os.Rename(path+".tmp", path)); err != nil {
+			t.Fatal(err)
+		}
+		w.wait(ids...)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestWatchOfADirectoryThatVanishes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "records")
 	write(t, filepath.Join(dir, "a.json"), record("1"))

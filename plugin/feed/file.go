@@ -37,8 +37,9 @@ type file struct {
 	within int
 	items  int
 	head   head
-	read   bool // at least once
-	seen   int  // the walk that saw the file last
+	path   uint64 // its hash, where it was read last
+	read   bool   // at least once
+	seen   int    // the walk that saw the file last
 }
 
 // head tells a file that was written anew from one that has grown: by how it starts and by what stood at its end.
@@ -80,7 +81,7 @@ func (f *Feed) read(ctx context.Context, path string, info os.FileInfo, emit fun
 		f.files[id] = st
 	}
 	st.seen = f.passes
-	if st.read && st.size == info.Size() && st.modified.Equal(info.ModTime()) {
+	if st.read && st.size == info.Size() && st.modified.Equal(info.ModTime()) && st.found(path) {
 		return nil
 	}
 	began := time.Now()
@@ -105,6 +106,25 @@ func (f *Feed) read(ctx context.Context, path string, info os.FileInfo, emit fun
 	}
 	f.fault(kind, path, err)
 	return nil
+}
+
+// found reports whether what lies at a path is the file, and notes the path: an inode may have been given to another file, whose
+// size and time may be the same where a download sets them.
+func (st *file) found(path string) bool {
+	sum := xxhash.Sum64String(path)
+	if sum == st.path {
+		return true
+	}
+	handle, _, err := openFile(path)
+	if err != nil {
+		return false
+	}
+	defer handle.Close() //nolint:errcheck // only read
+	if !st.head.matches(handle) {
+		return false
+	}
+	st.path = sum
+	return true
 }
 
 // errNoFile is what a pipe or a device is called: reading one may never end.
@@ -164,7 +184,7 @@ func (f *Feed) readFrom(ctx context.Context, path string, st *file, emit func(it
 		f.stats.Files++
 		f.mu.Unlock()
 	}
-	st.read, st.size, st.modified = true, info.Size(), info.ModTime()
+	st.read, st.size, st.modified, st.path = true, info.Size(), info.ModTime(), xxhash.Sum64String(path)
 	return f.readOpen(ctx, handle, st, emit)
 }
 
