@@ -171,7 +171,7 @@ func (w *writer) run() {
 				due = time.After(tidyAfter)
 			}
 		case <-due:
-			if due = nil; !w.tidy(context.Background()) {
+			if due = nil; !w.tidy() {
 				due = time.After(tidyAfter)
 			}
 		case <-w.quit:
@@ -185,12 +185,13 @@ const tidyAfter = time.Minute
 
 // tidy empties the write-ahead log, which SQLite else does after some megabytes only, and reports whether it did. It waits for
 // no reader. What goes wrong on the disk is left to the next transaction to tell.
-func (w *writer) tidy(ctx context.Context) bool {
+func (w *writer) tidy() bool {
+	ctx := context.Background()
 	conn, err := w.write.Conn(ctx)
 	if err != nil {
 		return false
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if _, err := conn.ExecContext(ctx, "PRAGMA busy_timeout = 0"); err != nil {
 		return false
 	}
