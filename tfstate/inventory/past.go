@@ -107,29 +107,63 @@ func (v *Inventory) keep(before []*tfstate.Instance, next *snapshot) *Keep {
 // mark gives older versions of instances the marks that a state has now: what is sensitive now is not to be stored as it is
 // because it was not known to be then. It gives what is to be stored anew.
 func (v *Inventory) mark(h *history, came []*tfstate.Instance) (rows []Row) {
+	came = slices.DeleteFunc(slices.Clone(came), func(i *tfstate.Instance) bool { return len(i.Sensitive) == 0 })
+	if len(came) == 0 {
+		return nil
+	}
 	marked := map[*tfstate.Instance]*tfstate.Instance{}
-	for _, n := range came {
-		if len(n.Sensitive) == 0 {
-			continue
-		}
-		for _, s := range h.snapshots[:len(h.snapshots)-1] {
-			o := s.at(n.Address)
-			if o == nil || o == n || marked[o] != nil {
+	for _, s := range h.snapshots[:len(h.snapshots)-1] {
+		for o, n := range v.earlier(s, h.newest(), came) {
+			all := union(o.Sensitive, n.Sensitive)
+			if o == n || marked[o] != nil || len(all) == len(o.Sensitive) {
 				continue
 			}
-			if all := union(o.Sensitive, n.Sensitive); len(all) > len(o.Sensitive) {
-				i := *o
-				i.Sensitive = all
-				marked[o] = &i
-				key, body := v.o.Redactor.Store(&i)
-				rows = append(rows, Row{First: s.n, Key: key, Body: body})
-			}
+			i := *o
+			i.Sensitive = all
+			marked[o] = &i
+			key, body := v.o.Redactor.Store(&i)
+			rows = append(rows, Row{First: s.n, Key: key, Body: body})
 		}
 	}
 	if len(marked) > 0 {
 		v.replace(h, marked)
 	}
 	return rows
+}
+
+// earlier gives each instance of a snapshot that one of those given, of the newest, was then, with that one: at its address,
+// or at another from which it was moved.
+func (v *Inventory) earlier(s, newest *snapshot, given []*tfstate.Instance) iter.Seq2[*tfstate.Instance, *tfstate.Instance] {
+	return func(yield func(o, n *tfstate.Instance) bool) {
+		elsewhere, types := map[object]*tfstate.Instance{}, map[string]bool{}
+		for _, n := range given {
+			o := s.at(n.Address)
+			if o != nil && !yield(o, n) {
+				return
+			}
+			if o == nil || !v.o.Redactor.SameID(o, n) {
+				elsewhere[v.objectOf(n)], types[n.Address.Type] = n, true
+			}
+		}
+		if len(elsewhere) == 0 {
+			return
+		}
+		for _, o := range s.all {
+			if !types[o.Address.Type] {
+				continue
+			}
+			n := elsewhere[v.objectOf(o)]
+			if n == nil {
+				continue
+			}
+			if still := newest.at(o.Address); still != nil && v.o.Redactor.SameID(still, o) {
+				continue // it is there yet: two with one id
+			}
+			if !yield(o, n) {
+				return
+			}
+		}
+	}
 }
 
 func union(a, b []tfstate.Path) []tfstate.Path {

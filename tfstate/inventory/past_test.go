@@ -352,6 +352,31 @@ func TestMarksAreKept(t *testing.T) {
 	}
 }
 
+// TestMarksAreKeptOfWhatMoved: what an instance was at another address is hidden too.
+func TestMarksAreKeptOfWhatMoved(t *testing.T) {
+	s := newShelf()
+	v := s.kept(5, nil)
+	was := resource{typ: "aws_thing", name: "a", attributes: `{"id":"i","secret":"hunter2"}`}
+	is := resource{typ: "aws_thing", name: "b", attributes: `{"id":"i","secret":"hunter3"}`}
+	other := resource{typ: "aws_thing", name: "c", attributes: `{"id":"k","secret":"plain"}`}
+	give(t, v, uri, minute(0), state("l", 1, was, other))
+	give(t, v, uri, minute(1), state("l", 2, is, other))
+	is.marks = `[[{"type":"get_attr","value":"secret"}]]`
+	give(t, v, uri, minute(2), state("l", 3, is, other))
+	plain := 0
+	for _, row := range s.rows[uri] {
+		if bytes.Contains(row.Body, []byte("hunter")) {
+			t.Errorf("kept: %s", row.Body)
+		}
+		if bytes.Contains(row.Body, []byte("plain")) {
+			plain++
+		}
+	}
+	if len(s.rows[uri]) != 4 || plain != 1 {
+		t.Errorf("%d rows, %d of another instance, want 4 and 1", len(s.rows[uri]), plain)
+	}
+}
+
 // TestOnlyWhatChangedIsKept counts rows.
 func TestOnlyWhatChangedIsKept(t *testing.T) {
 	s := newShelf()
