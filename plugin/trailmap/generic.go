@@ -58,7 +58,9 @@ func meant(rec *trail.Record, all []leaf, hits []hit) []hit {
 }
 
 // listed reports a member that is called after several things.
-func (l leaf) listed() bool { return strings.HasSuffix(l.name, "s") && !strings.HasSuffix(l.name, "ss") }
+func (l leaf) listed() bool {
+	return strings.HasSuffix(l.name, "s") && !strings.HasSuffix(l.name, "ss")
+}
 
 // singular reports a member that is called after the identifier of one thing.
 func (l leaf) singular() bool {
