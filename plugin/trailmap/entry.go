@@ -301,7 +301,7 @@ func (v view) assign(c call, set assignment) (a Attribute, given bool) {
 	}
 	values := c.at(set.From)
 	if len(values) == 0 && set.defaults(c) {
-		if a.OldKnown && blank(a.Old) {
+		if a.OldKnown && (blank(a.Old) || slices.Contains(set.Unless, trail.Text(a.Old))) {
 			return a, false // a state that says nothing means the default
 		}
 		a.New, a.NewKnown = likeOld(a.Old, constant(set.Default)), true

@@ -112,6 +112,8 @@ type assignment struct {
 	// as a whole, by default the one around From.
 	Default string `json:"default,omitzero"`
 	Whole   string `json:"whole,omitzero"`
+	// Unless has old values that mean the same as the default where From holds nothing.
+	Unless []string `json:"unless,omitzero"`
 	// Secret says that the value is redacted even where the state does not mark it as sensitive.
 	Secret bool `json:"secret,omitzero"`
 	// Same maps other spellings of the value to the one Terraform keeps; None are values that mean none where the state has
