@@ -109,6 +109,9 @@ type view struct {
 	snapshot  inventory.Snapshot
 	before    *tfstate.Instance // nil where no snapshot is older than the event, or that snapshot lacks the instance
 	within    *tfstate.Instance
+	// next is the instance after the event where unseen: serials that nobody read may have changed it before.
+	next   *tfstate.Instance
+	unseen bool
 	// absent says that an older snapshot exists and does not have the instance.
 	absent bool
 }
@@ -121,15 +124,31 @@ func (r *Resolver) view(c inventory.Candidate, at time.Time) view {
 		v.before = nil
 		v.absent = !v.snapshot.Written.IsZero()
 		if !v.absent {
-			newest, _ := r.inventory.Newest(c.State)
-			v.snapshot = newest
-			v.snapshot.Written = time.Time{}
+			v = r.withoutPast(v)
 		}
 	}
 	v.within, _, known = r.inventory.At(c.State, c.Instance.Address, at.Add(time.Second))
 	if !known || !v.redactor.SameID(v.within, c.Instance) {
 		v.within = v.before
 	}
+	if v.before == nil {
+		return v
+	}
+	v.next, v.unseen = r.inventory.Unseen(c.State, v.before.Address, at)
+	if v.unseen && v.next == nil { // moved there already
+		v.next, _ = r.inventory.Unseen(c.State, c.Instance.Address, at)
+	}
+	if v.unseen && (v.next == nil || !v.redactor.SameID(v.next, v.before)) {
+		return r.withoutPast(v) // it went in a serial that nobody read, before the event or after it
+	}
+	return v
+}
+
+// withoutPast is a view of an instance of which no older snapshot tells.
+func (r *Resolver) withoutPast(v view) view {
+	v.snapshot, _ = r.inventory.Newest(v.candidate.State)
+	v.snapshot.Written = time.Time{}
+	v.before, v.within, v.absent, v.unseen = nil, nil, false, false
 	return v
 }
 
@@ -145,7 +164,8 @@ func (v view) gone() Precision {
 func (v view) stale() bool { return v.absent && !v.candidate.Current }
 
 // old is the attribute's value before the event. It is not known without a snapshot, or when the state was written anew
-// within the event's second with another value. An attribute the snapshot does not have is known to be absent.
+// with another value within the event's second, or around it in serials that nobody read. An attribute the snapshot does not
+// have is known to be absent.
 func (v view) old(p tfstate.Path) (value jsontext.Value, known bool) {
 	if value, known = v.stood(p); !v.usable(value) {
 		return nil, false
@@ -164,6 +184,11 @@ func (v view) stood(p tfstate.Path) (value jsontext.Value, known bool) {
 	}
 	if v.within != v.before {
 		if later, _ := v.within.Get(p); !v.redactor.Equal(value, later) {
+			return nil, false
+		}
+	}
+	if v.unseen {
+		if later, _ := v.next.Get(p); !v.redactor.Equal(value, later) {
 			return nil, false
 		}
 	}

@@ -314,6 +314,22 @@ func (v *Inventory) At(state string, a tfstate.Address, before time.Time) (*tfst
 	return nil, Snapshot{}, false
 }
 
+// Unseen reports whether serials lie around a moment that nobody read: the newest snapshot written before it and the next
+// one are more than one serial apart. Then the instance in the next one is given, nil if that lacks it.
+func (v *Inventory) Unseen(state string, a tfstate.Address, at time.Time) (next *tfstate.Instance, unseen bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	h := v.states[state]
+	if h == nil {
+		return nil, false
+	}
+	n := slices.IndexFunc(h.snapshots, func(s *snapshot) bool { return !s.Written.Before(at) })
+	if n <= 0 || h.snapshots[n].Serial <= h.snapshots[n-1].Serial+1 {
+		return nil, false
+	}
+	return h.snapshots[n].at(a), true
+}
+
 // moved is where an older snapshot has an instance of the newest one; nil if it does not have it. The caller holds mu.
 func (v *Inventory) moved(h *history, s *snapshot, now *tfstate.Instance) *tfstate.Instance {
 	if now == nil || now.ID() == "" {

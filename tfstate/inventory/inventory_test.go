@@ -596,3 +596,26 @@ func TestTwoSourcesOfOneState(t *testing.T) {
 		}
 	})
 }
+
+// TestUnseen: serials that lie around a moment and were never read.
+func TestUnseen(t *testing.T) {
+	v := inventory.New(inventory.Options{})
+	for _, serial := range []int{4, 5, 9} {
+		text := fmt.Sprintf(`{"version":4,"terraform_version":"1.11.4","serial":%d,"lineage":"l","resources":[
+		 {"mode":"managed","type":"t","name":"a","provider":"p","instances":[{"attributes":{"id":"x","n":%d}}]}]}`, serial, serial)
+		at := time.Date(2026, 11, 20, 10, serial, 0, 0, time.UTC)
+		content := source.Version{URI: "test://a", Written: at, Open: func(context.Context) (io.ReadCloser, error) {
+			return io.NopCloser(strings.NewReader(text)), nil
+		}}
+		if err := v.Version(t.Context(), content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := tfstate.Address{Type: "t", Name: "a"}
+	for minute, want := range map[int]bool{3: false, 4: false, 5: false, 6: true, 9: true, 10: false} {
+		next, unseen := v.Unseen("test://a", a, time.Date(2026, 11, 20, 10, minute, 0, 0, time.UTC))
+		if unseen != want || unseen != (next != nil) {
+			t.Errorf("minute %d: got %v %v, want %v", minute, next, unseen, want)
+		}
+	}
+}
