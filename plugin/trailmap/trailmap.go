@@ -65,7 +65,8 @@ type Attribute struct {
 	OldKnown, NewKnown bool
 	Sensitive          bool
 	// Member tells the members of one set apart, the same for one that came and one that went: a set's member is told
-	// with the path of the set, Old absent for one added, New absent for one removed. "" for a plain attribute.
+	// with the path of the set, Old absent for one added, New absent for one removed. "" for a plain attribute, a hash for a
+	// sensitive one.
 	Member string
 	// strict says that the empty text and an absent value are not the same, as for the keys of a map.
 	strict bool
@@ -216,6 +217,9 @@ func (r *Resolver) finish(v view, t Target, attributes []Attribute) Target {
 		if a.Sensitive || t.Instance.IsSensitive(a.Path) || v.before != nil && v.before.IsSensitive(a.Path) || tfstate.HasKept(a.Old) {
 			a.Sensitive = true
 			a.Old, a.New = r.redact(a.Old), r.redact(a.New)
+			if a.Member != "" {
+				a.Member = r.redactor.Identifier(a.Member)
+			}
 		}
 		t.Attributes = append(t.Attributes, a)
 	}

@@ -166,3 +166,34 @@ func TestSensitiveValuesStayInside(t *testing.T) {
 		t.Errorf("hidden without a key: got %s", got)
 	}
 }
+
+// TestMembersOfASensitiveSetAreHashed: a member's text names it outside of this package, if only in an id.
+func TestMembersOfASensitiveSetAreHashed(t *testing.T) {
+	inv := inventory.New(inventory.Options{})
+	take(t, inv, "a.tfstate", `{"version":4,"terraform_version":"1.11.4","serial":1,"lineage":"a","outputs":{},"resources":[
+	 {"mode":"managed","type":"aws_security_group","name":"g","provider":"provider[\"registry.terraform.io/hashicorp/aws\"]","instances":[
+	  {"schema_version":0,"attributes":{"id":"sg-003dc7f1f1c686164","ingress":[]},"sensitive_attributes":[[{"type":"get_attr","value":"ingress"}]]}]}]}`, written)
+	r, err := trailmap.New(inv, tfstate.NewRedactor(nil).Keeping([]byte("0123456789abcdef")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	members := map[string]bool{}
+	for _, cidr := range []string{"203.0.113.7/32", "203.0.113.8/32", "203.0.113.7/32"} {
+		rec, err := trail.Decode([]byte(`{"eventSource":"ec2.amazonaws.com","eventName":"AuthorizeSecurityGroupIngress","eventTime":"2026-11-20T10:05:00Z",
+		 "requestParameters":{"groupId":"sg-003dc7f1f1c686164","ipPermissions":{"items":[{"ipProtocol":"tcp","fromPort":22,"toPort":22,"ipRanges":{"items":[{"cidrIp":"` + cidr + `"}]}}]}}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, target := range r.Resolve(rec).Targets {
+			for _, a := range target.Attributes {
+				if a.Member == "" || strings.Contains(a.Member, "203.0.113") {
+					t.Errorf("got member %q", a.Member)
+				}
+				members[a.Member] = true
+			}
+		}
+	}
+	if len(members) != 2 {
+		t.Errorf("got %d members, want 2", len(members))
+	}
+}
