@@ -3,6 +3,7 @@ module github.com/tfdrift/tfdrift-falco
 go 1.26.0
 
 require (
+	github.com/agext/levenshtein v1.2.3 // which setting was meant by a misspelt one
 	github.com/alecthomas/kong v1.17.0 // the bridge's flags and configuration file
 	github.com/bmatcuk/doublestar/v4 v4.10.4 // globs with ** over states
 	github.com/cenkalti/backoff/v5 v5.0.3 // pauses between connections to Falco

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agext/levenshtein"
 	"github.com/alecthomas/kong"
 	"go.yaml.in/yaml/v3"
 )
@@ -181,7 +182,7 @@ func wanted(flag *kong.Flag) string {
 func meant(name string, names []string) string {
 	best, least := "", max(2, len(name)/3)
 	for _, candidate := range names {
-		if d := distance(name, candidate); d <= least && (best == "" || d < distance(name, best)) {
+		if d := levenshtein.Distance(name, candidate, nil); d <= least && (best == "" || d < levenshtein.Distance(name, best, nil)) {
 			best = candidate
 		}
 	}
@@ -189,24 +190,4 @@ func meant(name string, names []string) string {
 		return "the keys are " + strings.Join(names, ", ")
 	}
 	return fmt.Sprintf("did you mean %q?", best)
-}
-
-// distance counts the letters to add, take away or change (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal, row[j+1] = row[j+1], min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/agext/levenshtein"
 	"github.com/go-json-experiment/json"
 )
 
@@ -72,29 +73,9 @@ func plain(err error) error {
 // meant is the member whose name is hardly another; "" for none.
 func meant(name string) string {
 	for _, known := range []string{"states", "sensitive_key_file", "poll_seconds"} {
-		if distance(strings.ToLower(name), known) <= max(2, len(name)/3) {
+		if levenshtein.Distance(strings.ToLower(name), known, nil) <= max(2, len(name)/3) {
 			return known
 		}
 	}
 	return ""
-}
-
-// distance counts the letters to add, take away or change (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal, row[j+1] = row[j+1], min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
