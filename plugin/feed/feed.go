@@ -271,10 +271,10 @@ func (f *Feed) nothing() {
 	if f.passes > 1 || s.Files > 0 || len(s.Faults) > 0 {
 		return
 	}
-	next := "it was read once and is not watched: add ?watch=true to read what comes later"
-	if f.watch {
-		next = "it is watched: what comes is read"
+	level, next := slog.LevelWarn, "it was read once and is not watched: add ?watch=true to read what comes later"
+	if f.watch { // as a new trail's folder is
+		level, next = slog.LevelInfo, "it is watched: what comes is read"
 	}
-	f.options.Log.Warn("no records here: a directory's files are read whose names end in .json or .jsonl, also with .gz behind",
+	f.options.Log.Log(context.Background(), level, "no records here: a directory's files are read whose names end in .json or .jsonl, also with .gz behind",
 		"path", f.path, "other_files", f.foreign, "hint", next)
 }
