@@ -1,11 +1,9 @@
 package journal
 
 import (
-	"errors"
 	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
@@ -58,11 +56,7 @@ func sizeOf(paths ...string) (bytes float64) {
 
 // causeOf names why a transaction was refused, in a word.
 func causeOf(err error) string {
-	e, ok := errors.AsType[*sqlite.Error](err)
-	if !ok {
-		return "other"
-	}
-	switch e.Code() & 0xff {
+	switch code(err) {
 	case sqlite3.SQLITE_FULL:
 		return "disk_full"
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:

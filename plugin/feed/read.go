@@ -363,7 +363,7 @@ func lookedUp(text jsontext.Value) item {
 	return classify(compact(inner))
 }
 
-// faultUnreadable is the kind of what the file system refuses, for now or for good.
+// faultUnreadable is the kind of what the file system refuses, whether that passes or not.
 const faultUnreadable = "unreadable"
 
 // faultKind sorts an error of reading into the kinds that Stats counts.

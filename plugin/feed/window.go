@@ -82,8 +82,8 @@ func recordStart(text []byte) (at int, inLine bool) {
 	}
 }
 
-// nextRecord finds where a record may start behind the last item; -1 for nowhere. What it passes over is forgotten, so that
-// its length does not matter. inLine tells that the record may be one of a list.
+// nextRecord finds where a record may start behind the last item; -1 if there is no such place. What it passes over is
+// forgotten, so that its length does not matter. inLine tells that the record may be one of a list.
 func (w *window) nextRecord() (offset int64, inLine bool, err error) {
 	least := w.done + 1 // the item at hand is the broken one
 	var chunk [16 << 10]byte

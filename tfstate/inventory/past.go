@@ -210,7 +210,7 @@ func (v *Inventory) remember(ctx context.Context, state string) error {
 	return nil
 }
 
-// ask says whether a state's past is to be asked for now, and what is closed when it is there.
+// ask says whether the caller is to ask for a state's past, and what is closed when it is there.
 func (v *Inventory) ask(state string) (done chan struct{}, first bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

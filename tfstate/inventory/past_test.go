@@ -309,6 +309,16 @@ func TestToldOverARestart(t *testing.T) {
 	})
 }
 
+// noSecret looks for the secrets of these tests in what is kept of the state.
+func noSecret(t *testing.T, s *shelf) {
+	t.Helper()
+	for _, row := range s.rows[uri] {
+		if bytes.Contains(row.Body, []byte("hunter")) {
+			t.Errorf("kept: %s", row.Body)
+		}
+	}
+}
+
 // TestNoSecretIsKept looks for a secret in all that an inventory gives away to be stored.
 func TestNoSecretIsKept(t *testing.T) {
 	s := newShelf()
@@ -320,11 +330,7 @@ func TestNoSecretIsKept(t *testing.T) {
 	if len(s.rows[uri]) != 2 {
 		t.Fatalf("%d rows", len(s.rows[uri]))
 	}
-	for _, row := range s.rows[uri] {
-		if bytes.Contains(row.Body, []byte("hunter")) {
-			t.Errorf("kept: %s", row.Body)
-		}
-	}
+	noSecret(t, s)
 }
 
 // TestMarksAreKept: an instance that comes to be marked is stored anew under its serial, and so is what it was before.
@@ -345,11 +351,7 @@ func TestMarksAreKept(t *testing.T) {
 	if len(s.rows[uri]) != 3 {
 		t.Fatalf("%d rows", len(s.rows[uri]))
 	}
-	for _, row := range s.rows[uri] {
-		if bytes.Contains(row.Body, []byte("hunter")) {
-			t.Errorf("kept: %s", row.Body)
-		}
-	}
+	noSecret(t, s)
 }
 
 // TestMarksAreKeptOfWhatMoved: what an instance was at another address is hidden too.
